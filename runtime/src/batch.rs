@@ -1,0 +1,146 @@
+//! What crosses an edge between subtasks: a batch of rows, never a single record.
+//! The runtime handles `dyn Batch`; [`Rows`] is the typed vector of the DataStream API.
+
+use std::any::Any;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::time::Timestamp;
+
+/// Rows in a full batch unless configured otherwise.
+pub const DEFAULT_BATCH_ROWS: usize = 1_024;
+
+/// What a record of the DataStream API can do: move between threads, be copied for a second consumer, and be written
+/// to a wire or a file. Implemented for every type that qualifies.
+pub trait Data: Clone + Send + Serialize + DeserializeOwned + 'static {}
+impl<T: Clone + Send + Serialize + DeserializeOwned + 'static> Data for T {}
+
+/// A batch whose record type the runtime does not know.
+pub trait Batch: Any + Send {
+    /// Number of rows.
+    fn len(&self) -> usize;
+
+    /// Whether there is no row.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Approximate bytes held, for credit by size.
+    fn size_bytes(&self) -> usize;
+
+    /// Appends the wire form (rmp-serde arrays, the whole batch one value).
+    ///
+    /// # Errors
+    /// When a record refuses to be serialised.
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), BatchError>;
+}
+
+impl dyn Batch {
+    /// The typed batch.
+    ///
+    /// # Panics
+    /// When the graph connected operators of different types: the typed API makes that impossible.
+    #[must_use]
+    pub fn into_rows<T: Data>(self: Box<Self>) -> Rows<T> {
+        let any: Box<dyn Any> = self;
+        match any.downcast::<Rows<T>>() {
+            Ok(rows) => *rows,
+            Err(_) => panic!("an edge delivered a batch that is not Rows<{}>", std::any::type_name::<T>()),
+        }
+    }
+}
+
+/// A batch that could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// Serialisation failed.
+    #[error("a record could not be serialised: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// The bytes are not a batch of this type.
+    #[error("a batch could not be read: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+}
+
+/// Typed rows with their event timestamps.
+///
+/// Invariant: `timestamps` is empty (no row has one) or exactly as long as `values`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows<T> {
+    /// The records.
+    pub values: Vec<T>,
+    /// Their event times in milliseconds, or nothing.
+    pub timestamps: Vec<Timestamp>,
+}
+
+impl<T> Default for Rows<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), timestamps: Vec::new() }
+    }
+}
+
+impl<T> Rows<T> {
+    /// Rows without timestamps.
+    #[must_use]
+    pub fn untimed(values: Vec<T>) -> Self {
+        Self { values, timestamps: Vec::new() }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The timestamp of row `index`, if rows have timestamps.
+    #[inline]
+    #[must_use]
+    pub fn timestamp(&self, index: usize) -> Option<Timestamp> {
+        self.timestamps.get(index).copied()
+    }
+}
+
+impl<T: Data> Rows<T> {
+    /// Reads what [`Batch::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not such a batch.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BatchError> {
+        let (values, timestamps) = rmp_serde::from_slice(bytes)?;
+        Ok(Self { values, timestamps })
+    }
+}
+
+impl<T: Data> Batch for Rows<T> {
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.values.len() * size_of::<T>() + self.timestamps.len() * size_of::<Timestamp>()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), BatchError> {
+        Ok(rmp_serde::encode::write(out, &(&self.values, &self.timestamps))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_round_trip_through_the_wire_form() {
+        let rows = Rows { values: vec![(1u64, "a".to_string()), (2, "b".to_string())], timestamps: vec![-5, 7] };
+        let mut bytes = Vec::new();
+        Batch::encode(&rows, &mut bytes).expect("tuples serialise");
+        assert_eq!(Rows::decode(&bytes).expect("just written"), rows);
+        assert!(Rows::<(u64, String)>::decode(&bytes[1..]).is_err());
+    }
+}
