@@ -28,11 +28,8 @@ pub struct SegmentRef {
 /// What one subtask contributes to a checkpoint: also the content of its ack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubtaskState {
-    /// The chain of segments, oldest first: a later entry of a key wins.
+    /// The chain of segments, oldest first: a later entry of a key wins. Operator state is read from the last one only.
     pub segments: Vec<SegmentRef>,
-    /// The newest segment of each writer: operator state is read from these only. After a restore and before the
-    /// subtask's own first cut that is the one it was dealt; from its first cut on exactly one, its own.
-    pub operator_state_in: Vec<String>,
     /// The subtask has seen the end of all its inputs.
     pub finished: bool,
 }
