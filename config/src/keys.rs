@@ -1,0 +1,223 @@
+//! The table of keys: name, type, default, meaning. The only place where a key is written down; `docs/configuration.md`
+//! is made from it. Names are Flink's where Flink has the option.
+
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::choice::{CheckpointMode, CheckpointRetention, RestartStrategyKind};
+use crate::value::{Fraction, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Value};
+
+/// A key and the type of its value.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// Name with dots.
+    pub name: &'static str,
+    /// The default as it would be written in a file; empty for "not set".
+    pub default: &'static str,
+    /// Meaning, unit and effect.
+    pub description: &'static str,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: Value> Key<T> {
+    const fn new(name: &'static str, default: &'static str, description: &'static str) -> Self {
+        Self { name, default, description, value: PhantomData }
+    }
+
+    const fn info(&self, section: &'static str) -> KeyInfo {
+        KeyInfo {
+            section,
+            name: self.name,
+            default: self.default,
+            description: self.description,
+            value_type: T::TYPE,
+            form: T::FORM,
+            accepts: accepts::<T>,
+        }
+    }
+}
+
+fn accepts<T: Value>(text: &str) -> bool {
+    T::parse(text).is_some()
+}
+
+/// A key without its type, for tables and checks.
+#[derive(Debug)]
+pub struct KeyInfo {
+    /// Heading in the reference page.
+    pub section: &'static str,
+    /// Name with dots.
+    pub name: &'static str,
+    /// The default as it would be written in a file; empty for "not set".
+    pub default: &'static str,
+    /// Meaning, unit and effect.
+    pub description: &'static str,
+    /// Name of the type.
+    pub value_type: &'static str,
+    /// What is accepted.
+    pub form: &'static str,
+    /// Whether a text is of the form.
+    pub accepts: fn(&str) -> bool,
+}
+
+/// The key of this name, if Millstream has it.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static KeyInfo> {
+    ALL.iter().find(|key| key.name == name)
+}
+
+/// Flink's earlier names that are still accepted, with the names that replaced them.
+pub const RENAMED: &[(&str, &str)] = &[
+    ("restart-strategy", "restart-strategy.type"),
+    ("state.checkpoints.dir", "execution.checkpointing.dir"),
+    ("state.checkpoints.num-retained", "execution.checkpointing.num-retained"),
+    ("state.savepoints.dir", "execution.checkpointing.savepoint-dir"),
+    ("execution.savepoint.path", "execution.state-recovery.path"),
+    ("execution.savepoint.ignore-unclaimed-state", "execution.state-recovery.ignore-unclaimed-state"),
+];
+
+/// Declares each key as a constant whose documentation is its description, and lists all of them in [`ALL`].
+macro_rules! keys {
+    ($($section:literal { $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $name:literal, $default:literal;)+ })+) => {
+        $($($(#[doc = $doc])+ pub const $key: Key<$type> = Key::new($name, $default, concat!($($doc),+));)+)+
+
+        /// Every key, in the order of the reference page.
+        pub const ALL: &[KeyInfo] = &[$($($key.info($section),)+)+];
+    };
+}
+
+keys! {
+    "Job" {
+        /// Name of the job in lists, metrics and logs. Without it the job has the name it was registered with.
+        PIPELINE_NAME: Option<String> = "pipeline.name", "";
+        /// Number of parallel subtasks of an operator that does not set its own; `cores` is the number of processors.
+        PARALLELISM: Parallelism = "parallelism.default", "cores";
+        /// Number of key groups of a keyed operator: the highest parallelism it can ever be rescaled to. It cannot be
+        /// changed without losing keyed state.
+        MAX_PARALLELISM: MaxParallelism = "pipeline.max-parallelism", "128";
+        /// Whether consecutive operators with forward edges run in one subtask.
+        OPERATOR_CHAINING: bool = "pipeline.operator-chaining.enabled", "true";
+        /// How often sources and timestamp assigners emit watermarks. 0 emits one after every batch.
+        AUTO_WATERMARK_INTERVAL: Duration = "pipeline.auto-watermark-interval", "200 ms";
+        /// Records per second that the sources of the whole job read together; without it there is no limit.
+        SOURCE_RATE_LIMIT: Option<NonZeroU32> = "source.rate-limit", "";
+    }
+    "Exchange" {
+        /// Rows in a full batch: the unit that moves between subtasks.
+        BATCH_ROWS: NonZeroU32 = "pipeline.batch.rows", "1024";
+        /// Bytes at which a batch is sent although it has fewer rows.
+        BATCH_BYTES: MemorySize = "pipeline.batch.bytes", "1 mb";
+        /// Longest time a batch that is not full waits for more rows. A batch is sent as soon as nothing else waits to be
+        /// processed, so this bounds the delay on busy subtasks only.
+        BUFFER_TIMEOUT: Duration = "execution.buffer-timeout.interval", "100 ms";
+        /// Credits of a channel: batches that may be queued or in process at the receiver before the sender is
+        /// backpressured.
+        BUFFERS_PER_CHANNEL: NonZeroU32 = "taskmanager.network.memory.buffers-per-channel", "8";
+    }
+    "Checkpoints" {
+        /// Time from the start of one periodic checkpoint to the start of the next. 0 turns them off.
+        CHECKPOINT_INTERVAL: Duration = "execution.checkpointing.interval", "1 s";
+        /// What checkpoints guarantee.
+        CHECKPOINT_MODE: CheckpointMode = "execution.checkpointing.mode", "EXACTLY_ONCE";
+        /// Time after which a checkpoint that is not complete is given up.
+        CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.timeout", "10 min";
+        /// Shortest time between the end of one checkpoint and the start of the next.
+        CHECKPOINT_MIN_PAUSE: Duration = "execution.checkpointing.min-pause", "0 ms";
+        /// How many checkpoints may be in progress at the same time.
+        MAX_CONCURRENT_CHECKPOINTS: NonZeroU32 = "execution.checkpointing.max-concurrent-checkpoints", "1";
+        /// How many checkpoints in a row may fail before the job does.
+        TOLERABLE_FAILED_CHECKPOINTS: u32 = "execution.checkpointing.tolerable-failed-checkpoints", "0";
+        /// How many completed checkpoints are kept, at least 2.
+        NUM_RETAINED_CHECKPOINTS: Retained = "execution.checkpointing.num-retained", "2";
+        /// Folder of the checkpoint store. Without it checkpoints live in the working directory.
+        CHECKPOINT_DIR: Option<String> = "execution.checkpointing.dir", "";
+        /// Folder of savepoints. Without it they are made beside the checkpoints.
+        SAVEPOINT_DIR: Option<String> = "execution.checkpointing.savepoint-dir", "";
+        /// What becomes of the checkpoints of a job that has ended.
+        CHECKPOINT_RETENTION: CheckpointRetention = "execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION";
+        /// Savepoint or checkpoint to start from, as the flag `-s`.
+        RECOVERY_PATH: Option<String> = "execution.state-recovery.path", "";
+        /// Whether state that no operator of the job claims may be dropped, as the flag `--allow-non-restored-state`.
+        IGNORE_UNCLAIMED_STATE: bool = "execution.state-recovery.ignore-unclaimed-state", "false";
+    }
+    "Restarts" {
+        /// What happens when a job fails.
+        RESTART_STRATEGY: RestartStrategyKind = "restart-strategy.type", "exponential-delay";
+        /// fixed-delay: restarts before the job fails for good.
+        FIXED_DELAY_ATTEMPTS: Limit = "restart-strategy.fixed-delay.attempts", "1";
+        /// fixed-delay: time before a restart.
+        FIXED_DELAY_DELAY: Duration = "restart-strategy.fixed-delay.delay", "1 s";
+        /// failure-rate: time before a restart.
+        FAILURE_RATE_DELAY: Duration = "restart-strategy.failure-rate.delay", "1 s";
+        /// failure-rate: the time over which failures are counted.
+        FAILURE_RATE_INTERVAL: Duration = "restart-strategy.failure-rate.failure-rate-interval", "1 min";
+        /// failure-rate: failures within the interval after which the job fails for good.
+        FAILURE_RATE_MAX_FAILURES: NonZeroU32 = "restart-strategy.failure-rate.max-failures-per-interval", "1";
+        /// exponential-delay: time before the first restart.
+        EXPONENTIAL_INITIAL_BACKOFF: Duration = "restart-strategy.exponential-delay.initial-backoff", "1 s";
+        /// exponential-delay: longest time before a restart.
+        EXPONENTIAL_MAX_BACKOFF: Duration = "restart-strategy.exponential-delay.max-backoff", "1 min";
+        /// exponential-delay: factor by which the time grows with every restart.
+        EXPONENTIAL_MULTIPLIER: Multiplier = "restart-strategy.exponential-delay.backoff-multiplier", "1.5";
+        /// exponential-delay: part of the time by which it is varied at random, up or down.
+        EXPONENTIAL_JITTER: Fraction = "restart-strategy.exponential-delay.jitter-factor", "0.1";
+        /// exponential-delay: time without failure after which the delay starts anew.
+        EXPONENTIAL_RESET_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold", "1 h";
+        /// exponential-delay: restarts in a row before the job fails for good.
+        EXPONENTIAL_ATTEMPTS: Limit = "restart-strategy.exponential-delay.attempts-before-reset-backoff", "infinite";
+    }
+    "State" {
+        /// Completed checkpoints that the local copy of the state may be behind before the subtask waits for it.
+        STATE_FOLD_LAG: NonZeroU32 = "state.local.fold-lag", "4";
+    }
+    "Node" {
+        /// Folder of the node: its identity, local state and, unless set elsewhere, checkpoints. Without it a run keeps them
+        /// with its output.
+        WORKING_DIR: Option<String> = "process.working-dir", "";
+        /// Folder for temporary files. Without it they are made in the working directory.
+        TMP_DIRS: Option<String> = "io.tmp.dirs", "";
+        /// Address that the REST server binds and clients connect to.
+        REST_ADDRESS: String = "rest.address", "127.0.0.1";
+        /// Port of the REST server. 0 takes a free one and prints it.
+        REST_PORT: u16 = "rest.port", "8081";
+    }
+    "Observation" {
+        /// How often rates such as numRecordsInPerSecond are computed.
+        METRICS_UPDATE_INTERVAL: Duration = "metrics.fetcher.update-interval", "1 s";
+        /// What is logged: error, warn, info, debug or trace, also by module as in `info,millstream_state=debug`.
+        LOGGING_LEVEL: String = "logging.level", "info";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_of_the_form_of_its_key() {
+        for key in ALL {
+            assert!((key.accepts)(key.default), "{} = '{}'", key.name, key.default);
+            assert!(!key.description.trim().is_empty(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_none_is_the_parent_of_another() {
+        for (index, key) in ALL.iter().enumerate() {
+            for other in &ALL[index + 1..] {
+                assert_ne!(key.name, other.name);
+                assert!(!other.name.starts_with(&format!("{}.", key.name)), "{} is also a table", key.name);
+                assert!(!key.name.starts_with(&format!("{}.", other.name)), "{} is also a table", other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn earlier_names_lead_to_keys_that_exist() {
+        for (earlier, now) in RENAMED {
+            assert!(find(now).is_some(), "{now}");
+            assert!(find(earlier).is_none(), "{earlier}");
+        }
+    }
+}
