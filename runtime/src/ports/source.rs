@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blocking, PortError, Waker};
+use super::{Blocking, Clock, PortError, Waker};
 use crate::batch::Data;
 use crate::ids::SubtaskIndex;
 use crate::time::Timestamp;
@@ -51,6 +51,10 @@ pub struct ReaderContext {
     pub blocking: Arc<dyn Blocking>,
     /// To be called when a reader that answered `Waiting` may have rows.
     pub waker: Waker,
+    /// Calls the waker once after so many milliseconds; for readers that look again by time (growing files, rate limits).
+    pub wake_after: Arc<dyn Fn(u64) + Send + Sync>,
+    /// For rate limits and intervals only.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Finds splits. Every method may block: the job master calls them on the blocking executor, one at a time.
