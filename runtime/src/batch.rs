@@ -6,7 +6,7 @@ use std::any::Any;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::time::Timestamp;
+use crate::time::{MIN_TIMESTAMP, Timestamp};
 
 /// Rows in a full batch unless configured otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 1_024;
@@ -96,6 +96,20 @@ impl<T> Rows<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// Appends a row. Once one row has a timestamp all have: the others count as untimed.
+    #[inline]
+    pub fn push(&mut self, value: T, timestamp: Option<Timestamp>) {
+        if let Some(timestamp) = timestamp {
+            if self.timestamps.len() < self.values.len() {
+                self.timestamps.resize(self.values.len(), MIN_TIMESTAMP);
+            }
+            self.timestamps.push(timestamp);
+        } else if !self.timestamps.is_empty() {
+            self.timestamps.push(MIN_TIMESTAMP);
+        }
+        self.values.push(value);
     }
 
     /// The timestamp of row `index`, if rows have timestamps.

@@ -17,7 +17,7 @@ pub struct KeyHash(pub u64);
 ///
 /// The encoding is prefix-free and compares bytewise in the order of the value, so that tuples are the concatenation
 /// of their fields. Equal keys encode to equal bytes.
-pub trait Key: Clone + Eq + Send + Sync + 'static {
+pub trait Key: Clone + Ord + Send + Sync + 'static {
     /// Appends the canonical bytes.
     fn encode_key(&self, out: &mut Vec<u8>);
 

@@ -6,15 +6,24 @@
 //! | where a key lives | [`key`], [`key_group`] |
 //! | what crosses an edge | [`batch`], [`element`] |
 //! | what a checkpoint consists of | [`state::cut`], [`checkpoint::manifest`] |
+//! | when checkpoints start and complete, when sinks commit | [`checkpoint::coordinator`], [`checkpoint::commit`] |
+//! | which deployment of a job runs, what follows a failure | [`job`] |
 //! | what the world must offer | [`ports`] |
 #![deny(missing_docs)]
 
 pub mod batch;
+pub mod chain;
 pub mod checkpoint;
+pub mod credit;
 pub mod element;
+pub mod exchange;
+#[cfg(test)]
+mod exploration;
 pub mod ids;
+pub mod job;
 pub mod key;
 pub mod key_group;
 pub mod ports;
 pub mod state;
+pub mod subtask;
 pub mod time;

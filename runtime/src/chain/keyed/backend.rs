@@ -1,0 +1,263 @@
+//! The states and timers of one keyed operator: declares them, takes cuts, and brings back from the local store what
+//! a restarted subtask needs: timers first, the entries of a batch on demand, everything else in the background.
+
+use std::sync::Arc;
+
+use super::function::StateVisitor;
+use crate::chain::{ChainContext, Completion, Flow, OperatorSlot};
+use crate::ids::OperatorUid;
+use crate::key::Key;
+use crate::key_group::KeyGroup;
+use crate::ports::PortError;
+use crate::ports::state::{EntryAddress, StateNumber, StateReader};
+use crate::state::cut::{Entries, StateDeclaration};
+use crate::state::keyed::KeyedState;
+use crate::state::timers::Timers;
+
+/// Results of the work that a backend starts.
+enum Answer {
+    /// All timers of all key groups.
+    Timers(Result<Vec<(StateNumber, KeyGroup, Entries)>, PortError>),
+    /// The entries that a batch waits for.
+    Fetched(Result<Vec<(EntryAddress, Option<Vec<u8>>)>, PortError>),
+    /// One key group, all states.
+    Group(Result<(KeyGroup, Vec<(StateNumber, Entries)>), PortError>),
+}
+
+/// Visits the states of the function that owns the backend.
+pub type VisitStates<'a, K> = &'a mut dyn FnMut(StateVisitor<'_, K>);
+
+/// States and timers of one operator in one subtask.
+pub struct KeyedBackend<K> {
+    uid: OperatorUid,
+    slot: OperatorSlot,
+    /// Event-time timers.
+    pub event_timers: Timers<K>,
+    /// Processing-time timers.
+    pub processing_timers: Timers<K>,
+    declarations: Vec<StateDeclaration>,
+    reader: Option<Arc<dyn StateReader>>,
+    timers_loaded: bool,
+    fetching: bool,
+    /// The next key group of the background scan.
+    scan_next: u16,
+    /// The next key group to encode; the end when the cut is complete.
+    encode_next: u16,
+}
+
+impl<K: Key> KeyedBackend<K> {
+    /// Attaches the states of a function, and begins their restore when there is something to restore.
+    #[must_use]
+    pub fn new(
+        uid: OperatorUid,
+        slot: OperatorSlot,
+        reader: Option<Arc<dyn StateReader>>,
+        cx: &ChainContext,
+        visit: VisitStates<'_, K>,
+    ) -> Self {
+        let groups = cx.task.key_groups.clone();
+        let timers = |name| Timers::new(name, cx.task.max_parallelism, groups.clone());
+        let mut backend = Self {
+            uid,
+            slot,
+            event_timers: timers("_timers.event"),
+            processing_timers: timers("_timers.processing"),
+            declarations: Vec::new(),
+            timers_loaded: reader.is_none(),
+            fetching: false,
+            scan_next: groups.start,
+            encode_next: groups.end,
+            reader,
+        };
+        let (restoring, mut declarations) = (backend.reader.is_some(), Vec::new());
+        visit(&mut |state| state.attach(groups.clone()));
+        backend.each(visit, &mut |number, state| {
+            if restoring {
+                state.begin_restore();
+            }
+            declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
+        });
+        backend.declarations = declarations;
+        backend
+    }
+
+    /// Calls `act` with every state of the function, then with the timers, each with its number.
+    fn each(&mut self, visit: VisitStates<'_, K>, act: &mut dyn FnMut(StateNumber, &mut dyn KeyedState<K>)) {
+        let mut number = 0;
+        visit(&mut |state| {
+            act(StateNumber(number), state);
+            number += 1;
+        });
+        act(StateNumber(number), &mut self.event_timers);
+        act(StateNumber(number + 1), &mut self.processing_timers);
+    }
+
+    /// Starts bringing back what was stored.
+    pub fn open(&mut self, cx: &mut ChainContext) {
+        let Some(reader) = self.reader.clone() else { return };
+        let count = self.declarations.len();
+        let timers = [self.declarations[count - 2].number, self.declarations[count - 1].number];
+        let groups = cx.task.key_groups.clone();
+        cx.start(self.slot, move || {
+            let scan = || {
+                let mut all = Vec::new();
+                for (state, group) in timers.into_iter().flat_map(|state| groups.clone().map(move |g| (state, g))) {
+                    all.push((state, KeyGroup(group), scan_group(&*reader, state, KeyGroup(group))?));
+                }
+                Ok(all)
+            };
+            Answer::Timers(scan())
+        });
+    }
+
+    /// Whether the operator must wait before it processes anything.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.timers_loaded || self.fetching
+    }
+
+    /// Whether entries may have to be fetched before rows are processed.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Fetches entries; `Ready` when there is nothing to fetch.
+    pub fn fetch(&mut self, mut addresses: Vec<EntryAddress>, cx: &mut ChainContext) -> Flow {
+        let Some(reader) = self.reader.clone() else { return Flow::Ready };
+        if addresses.is_empty() {
+            return Flow::Ready;
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        self.fetching = true;
+        cx.start(self.slot, move || {
+            let values = reader.fetch(&addresses);
+            Answer::Fetched(values.map(|values| addresses.into_iter().zip(values).collect()))
+        });
+        Flow::Waiting
+    }
+
+    /// Takes a result that belongs to this backend.
+    ///
+    /// # Errors
+    /// When the local store failed or holds something else than the program's types.
+    pub fn completed(
+        &mut self,
+        completion: &mut Option<Completion>,
+        visit: VisitStates<'_, K>,
+        cx: &mut ChainContext,
+    ) -> Result<(), PortError> {
+        let Some(Completion { result, .. }) = completion.take_if(|offered| offered.slot == self.slot) else {
+            return Ok(());
+        };
+        let answer = result.downcast::<Answer>().expect("only the backend starts work in its slot");
+        match *answer {
+            Answer::Timers(timers) => {
+                for (number, group, entries) in timers? {
+                    self.load(visit, number, group, &entries)?;
+                }
+                for group in cx.task.key_groups.clone() {
+                    self.event_timers.finish_restore(KeyGroup(group));
+                    self.processing_timers.finish_restore(KeyGroup(group));
+                }
+                self.timers_loaded = true;
+                if let Some(time) = self.processing_timers.earliest() {
+                    cx.wake_at(time);
+                }
+                self.scan_on(cx);
+            }
+            Answer::Fetched(fetched) => {
+                for (address, value) in fetched? {
+                    if let Some(value) = value {
+                        let mut entry = Entries::default();
+                        entry.push(&address.key, Some(&value));
+                        self.load(visit, address.state, address.group, &entry)?;
+                    }
+                }
+                self.fetching = false;
+            }
+            Answer::Group(scanned) => {
+                let (group, states) = scanned?;
+                for (number, entries) in states {
+                    self.load(visit, number, group, &entries)?;
+                }
+                visit(&mut |state| state.finish_restore(group));
+                self.scan_on(cx);
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans the next key group in the background; with the last one the local store is no longer needed.
+    fn scan_on(&mut self, cx: &mut ChainContext) {
+        let Some(reader) = self.reader.clone() else { return };
+        if self.scan_next >= cx.task.key_groups.end {
+            self.reader = None;
+            return;
+        }
+        let group = KeyGroup(self.scan_next);
+        self.scan_next += 1;
+        let states: Vec<_> =
+            self.declarations[..self.declarations.len() - 2].iter().map(|declared| declared.number).collect();
+        cx.start(self.slot, move || {
+            let scan = |state| Ok((state, scan_group(&*reader, state, group)?));
+            Answer::Group(states.into_iter().map(scan).collect::<Result<_, _>>().map(|states| (group, states)))
+        });
+    }
+
+    fn load(
+        &mut self,
+        visit: VisitStates<'_, K>,
+        wanted: StateNumber,
+        group: KeyGroup,
+        entries: &Entries,
+    ) -> Result<(), PortError> {
+        let mut outcome = Ok(());
+        self.each(visit, &mut |number, state| {
+            if number == wanted {
+                for (key, value) in entries.iter() {
+                    if outcome.is_ok() {
+                        outcome = state.load(group, key, value.unwrap_or_default());
+                    }
+                }
+            }
+        });
+        outcome
+    }
+
+    /// Begins a cut.
+    pub fn freeze(&mut self, visit: VisitStates<'_, K>, cx: &mut ChainContext) {
+        self.each(visit, &mut |_, state| state.freeze());
+        self.encode_next = cx.task.key_groups.start;
+        cx.cut.operator(&self.uid).declarations.clone_from(&self.declarations);
+    }
+
+    /// Encodes one key group of the cut; `Blocked` when there is more to do.
+    ///
+    /// # Errors
+    /// When a value refuses to be serialised.
+    pub fn encode_some(&mut self, visit: VisitStates<'_, K>, cx: &mut ChainContext) -> Result<Flow, PortError> {
+        if self.encode_next >= cx.task.key_groups.end {
+            return Ok(Flow::Ready);
+        }
+        let group = KeyGroup(self.encode_next);
+        self.encode_next += 1;
+        let mut outcome = Ok(());
+        let uid = self.uid.clone();
+        self.each(visit, &mut |number, state| match state.encode_group(number, group) {
+            Ok(section) => cx.cut.operator(&uid).keyed.extend(section),
+            Err(error) => outcome = Err(error),
+        });
+        outcome.map(|()| if self.encode_next >= cx.task.key_groups.end { Flow::Ready } else { Flow::Blocked })
+    }
+}
+
+fn scan_group(reader: &dyn StateReader, state: StateNumber, group: KeyGroup) -> Result<Entries, PortError> {
+    let mut entries = Entries::default();
+    reader.scan(state, group, &mut |key, value| {
+        entries.push(key, Some(value));
+        Ok(())
+    })?;
+    Ok(entries)
+}

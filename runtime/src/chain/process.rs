@@ -1,0 +1,196 @@
+//! Process functions on streams without keys: any number of outputs, side outputs, operator state.
+
+use super::map::HeldRows;
+use super::output::{OutputTag, Outputs};
+use super::{ChainContext, ChainResult, Collector, Stage};
+use crate::batch::Rows;
+use crate::element::Barrier;
+use crate::ids::OperatorUid;
+use crate::ports::PortError;
+use crate::state::cut::OperatorState;
+use crate::state::operator::OperatorStateSlot;
+use crate::time::{MIN_TIMESTAMP, Timestamp};
+
+/// User code that sees every record, without keys.
+pub trait ProcessFunction: Clone + Send + 'static {
+    /// Records in.
+    type In: Send + 'static;
+    /// Records out.
+    type Out: Send + 'static;
+
+    /// Visits every operator state of the function.
+    fn operator_states(&mut self, _visit: &mut dyn FnMut(&mut dyn OperatorStateSlot)) {}
+
+    /// Processes a record.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn process(&mut self, value: Self::In, cx: &mut ProcessContext<'_, Self::Out>) -> Result<(), PortError>;
+
+    /// The input has ended; the last chance to emit.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn end_of_input(&mut self, _cx: &mut ProcessContext<'_, Self::Out>) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+/// What a process function works with.
+pub struct ProcessContext<'a, O> {
+    outputs: &'a mut Outputs<O>,
+    timestamp: Option<Timestamp>,
+    watermark: Timestamp,
+}
+
+impl<O> ProcessContext<'_, O> {
+    /// Emits with the timestamp of the record being processed.
+    #[inline]
+    pub fn emit(&mut self, value: O) {
+        self.outputs.emit(value, self.timestamp);
+    }
+
+    /// Emits with a timestamp.
+    pub fn emit_at(&mut self, value: O, timestamp: Timestamp) {
+        self.outputs.emit(value, Some(timestamp));
+    }
+
+    /// Emits to a side output.
+    pub fn side<X: 'static>(&mut self, tag: &OutputTag<X>, value: X) {
+        self.outputs.emit_side(tag, value, self.timestamp);
+    }
+
+    /// Event time of the record being processed.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
+    /// The watermark of this operator.
+    #[must_use]
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+}
+
+/// Runs a [`ProcessFunction`].
+pub struct Process<F: ProcessFunction> {
+    uid: OperatorUid,
+    function: F,
+    outputs: Outputs<F::Out>,
+    held: Option<HeldRows<F::In>>,
+    watermark: Timestamp,
+    /// The end of input waits until the consumers are ready.
+    ending: bool,
+}
+
+impl<F: ProcessFunction> Process<F> {
+    /// The operator, with the operator states that were dealt to it.
+    ///
+    /// # Errors
+    /// When a restored state is of another type.
+    pub fn new(
+        uid: OperatorUid,
+        mut function: F,
+        outputs: Outputs<F::Out>,
+        restored: &[OperatorState],
+    ) -> Result<Self, PortError> {
+        restore_states(restored, |visit| function.operator_states(visit))?;
+        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending: false })
+    }
+
+    fn run(&mut self, mut held: HeldRows<F::In>, cx: &mut ChainContext) -> ChainResult {
+        let Self { function, outputs, watermark, .. } = self;
+        while let Some(value) = held.values.next() {
+            let timestamp = held.timestamps.next();
+            function.process(value, &mut ProcessContext { outputs, timestamp, watermark: *watermark })?;
+            if outputs.is_full(cx.task.batch_rows) {
+                let flow = outputs.drain(cx)?;
+                if !flow.is_ready() {
+                    self.held = Some(held);
+                    return Ok(flow);
+                }
+            }
+        }
+        self.outputs.drain(cx)
+    }
+}
+
+/// Gives each visited state its restored items, by name.
+pub(crate) fn restore_states(
+    restored: &[OperatorState],
+    mut visit_all: impl FnMut(&mut dyn FnMut(&mut dyn OperatorStateSlot)),
+) -> Result<(), PortError> {
+    let mut outcome = Ok(());
+    visit_all(&mut |slot| {
+        if let Some(state) = restored.iter().find(|state| state.name == slot.name())
+            && outcome.is_ok()
+        {
+            outcome = slot.restore(state);
+        }
+    });
+    outcome
+}
+
+/// Puts each visited state into the operator's part of the cut.
+pub(crate) fn snapshot_states(
+    uid: &OperatorUid,
+    cx: &mut ChainContext,
+    mut visit_all: impl FnMut(&mut dyn FnMut(&mut dyn OperatorStateSlot)),
+) -> Result<(), PortError> {
+    let mut outcome = Ok(());
+    visit_all(&mut |slot| match slot.snapshot() {
+        Ok(state) => cx.cut.operator(uid).operator_states.push(state),
+        Err(error) => outcome = Err(error),
+    });
+    outcome
+}
+
+impl<F: ProcessFunction> Stage for Process<F> {
+    fn consumers(&mut self, visit: &mut dyn FnMut(&mut dyn Stage) -> ChainResult) -> ChainResult {
+        self.outputs.consumers(visit)
+    }
+
+    fn watermark(&mut self, watermark: Timestamp, cx: &mut ChainContext) -> ChainResult {
+        self.watermark = watermark;
+        self.outputs.consumers(&mut |consumer| consumer.watermark(watermark, cx))
+    }
+
+    fn end_of_input(&mut self, cx: &mut ChainContext) -> ChainResult {
+        let Self { function, outputs, watermark, .. } = self;
+        function.end_of_input(&mut ProcessContext { outputs, timestamp: None, watermark: *watermark })?;
+        let flow = self.outputs.drain(cx)?;
+        if !flow.is_ready() {
+            // The end must not overtake rows that a consumer holds.
+            self.ending = true;
+            return Ok(flow);
+        }
+        self.outputs.consumers(&mut |consumer| consumer.end_of_input(cx))
+    }
+
+    fn resume(&mut self, cx: &mut ChainContext) -> ChainResult {
+        let flow = self.outputs.consumers(&mut |consumer| consumer.resume(cx))?;
+        if !flow.is_ready() {
+            return Ok(flow);
+        }
+        if let Some(held) = self.held.take() {
+            return self.run(held, cx);
+        }
+        if std::mem::take(&mut self.ending) {
+            return self.outputs.consumers(&mut |consumer| consumer.end_of_input(cx));
+        }
+        Ok(flow)
+    }
+
+    fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
+        let Self { uid, function, .. } = self;
+        snapshot_states(uid, cx, |visit| function.operator_states(visit))?;
+        self.outputs.consumers(&mut |consumer| consumer.barrier(barrier, cx))
+    }
+}
+
+impl<F: ProcessFunction> Collector<F::In> for Process<F> {
+    fn push(&mut self, rows: Rows<F::In>, cx: &mut ChainContext) -> ChainResult {
+        self.run(HeldRows::new(rows), cx)
+    }
+}

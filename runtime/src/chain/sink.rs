@@ -1,0 +1,243 @@
+//! The sink operator: writes rows into the open transaction, prepares it at every cut, and has prepared ones committed
+//! on the blocking executor when their checkpoint is complete.
+
+use std::any::Any;
+
+use super::context::{PrepareCut, Prepared};
+use super::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
+use crate::batch::{Data, Rows};
+use crate::checkpoint::commit::{BatchId, Command, Commit, Options};
+use crate::element::{Barrier, Purpose};
+use crate::ids::{CheckpointId, OperatorUid};
+use crate::ports::PortError;
+use crate::ports::sink::{Committer, SinkContext, SinkWriter, TwoPhaseCommitSink};
+use crate::state::cut::{OperatorState, Redistribution};
+use crate::state::operator::{decode_item, encode_item};
+use crate::time::Timestamp;
+
+const TRANSACTIONS: &str = "transactions";
+
+/// Transactions of a cut that is durable now, on their way back to their sink.
+pub struct PreparedTransactions {
+    /// The checkpoint they were prepared for.
+    pub checkpoint: CheckpointId,
+    /// Encoded committables.
+    pub committables: Vec<Vec<u8>>,
+}
+
+/// Results of the work that a sink starts.
+enum Answer<C> {
+    Written(Result<(), PortError>),
+    Cleaned(Box<dyn Committer<C>>, Result<(), PortError>),
+    Committed(BatchId, Box<dyn Committer<C>>, Result<(), PortError>),
+}
+
+/// A sink in a chain.
+pub struct SinkOperator<T, C> {
+    uid: OperatorUid,
+    slot: OperatorSlot,
+    writer: Box<dyn SinkWriter<T, C>>,
+    /// Away while it works.
+    committer: Option<Box<dyn Committer<C>>>,
+    machine: Commit<Vec<u8>>,
+    commands: Vec<Command<Vec<u8>>>,
+    retry: Option<(BatchId, Timestamp)>,
+    writing: bool,
+    restored: Vec<Vec<u8>>,
+}
+
+impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> SinkOperator<T, C> {
+    /// The operator, with all pending transactions of all subtasks at the restored cut.
+    ///
+    /// # Errors
+    /// When the target cannot be reached.
+    pub fn new<S: TwoPhaseCommitSink<T, Committable = C> + ?Sized>(
+        uid: OperatorUid,
+        slot: OperatorSlot,
+        sink: &S,
+        restored: &[OperatorState],
+        cx: &ChainContext,
+    ) -> Result<Self, PortError> {
+        let task = &cx.task;
+        let context =
+            SinkContext { job: task.job, attempt: task.attempt, subtask: task.subtask, parallelism: task.parallelism };
+        let restored =
+            restored.iter().filter(|state| state.name == TRANSACTIONS).flat_map(|state| state.items.clone()).collect();
+        Ok(Self {
+            uid,
+            slot,
+            writer: sink.writer(context)?,
+            committer: Some(sink.committer(context)?),
+            machine: Commit::new(Options::default()),
+            commands: Vec::new(),
+            retry: None,
+            writing: false,
+            restored,
+        })
+    }
+
+    fn carry_out(&mut self, cx: &mut ChainContext) -> Result<(), PortError> {
+        for command in std::mem::take(&mut self.commands) {
+            match command {
+                Command::Commit { batch, transactions } => {
+                    let transactions: Vec<C> = decode_all(&transactions)?;
+                    let mut committer =
+                        self.committer.take().expect("one batch is committed at a time, after the clean-up");
+                    cx.start(self.slot, move || {
+                        let outcome = committer.commit(transactions);
+                        Answer::Committed(batch, committer, outcome)
+                    });
+                }
+                Command::RetryAt { batch, at_ms } => {
+                    self.retry = Some((batch, at_ms));
+                    cx.wake_at(at_ms);
+                }
+                Command::Fail { kind, reason } => return Err(PortError { kind, message: reason }),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: Answer<C>, cx: &mut ChainContext) -> Result<(), PortError> {
+        match answer {
+            Answer::Written(outcome) => {
+                self.writing = false;
+                outcome
+            }
+            Answer::Cleaned(committer, outcome) => {
+                self.committer = Some(committer);
+                outcome?;
+                let (subtask, parallelism) = (cx.task.subtask.0 as usize, cx.task.parallelism as usize);
+                let all = std::mem::take(&mut self.restored);
+                let mine = all.into_iter().skip(subtask).step_by(parallelism).collect();
+                self.machine.restored(mine, &mut self.commands);
+                self.carry_out(cx)
+            }
+            Answer::Committed(batch, committer, outcome) => {
+                self.committer = Some(committer);
+                match outcome {
+                    Ok(()) => {
+                        self.machine.committed(batch, &mut self.commands);
+                    }
+                    Err(error) => {
+                        let now_ms = cx.task.clock.now_ms();
+                        self.machine.commit_failed(batch, error.kind, &error.message, now_ms, &mut self.commands);
+                    }
+                }
+                self.carry_out(cx)
+            }
+        }
+    }
+}
+
+fn decode_all<C: serde::de::DeserializeOwned>(transactions: &[Vec<u8>]) -> Result<Vec<C>, PortError> {
+    transactions.iter().map(|bytes| decode_item(TRANSACTIONS, bytes)).collect()
+}
+
+impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> Stage for SinkOperator<T, C> {
+    fn consumers(&mut self, _visit: &mut dyn FnMut(&mut dyn Stage) -> ChainResult) -> ChainResult {
+        Ok(Flow::Ready)
+    }
+
+    fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
+        let mut committer = self.committer.take().expect("nothing has run yet");
+        let first = cx.task.subtask.0 == 0;
+        let pending: Vec<C> = if first { decode_all(&self.restored)? } else { Vec::new() };
+        cx.start(self.slot, move || {
+            let outcome = if first { committer.abort_unlisted(&pending) } else { Ok(()) };
+            Answer::Cleaned(committer, outcome)
+        });
+        // A checkpoint of this attempt must not complete before the committer is there.
+        self.writing = true;
+        Ok(Flow::Waiting)
+    }
+
+    fn watermark(&mut self, watermark: Timestamp, cx: &mut ChainContext) -> ChainResult {
+        cx.counters.output_watermark = Some(watermark);
+        self.writer.watermark(watermark);
+        Ok(Flow::Ready)
+    }
+
+    fn resume(&mut self, _cx: &mut ChainContext) -> ChainResult {
+        Ok(if self.writing { Flow::Waiting } else { Flow::Ready })
+    }
+
+    fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
+        let prepare = self.writer.prepare(cx.cut_number)?;
+        let mut items: Vec<Vec<u8>> = self.restored.clone();
+        items.extend(self.machine.pending_up_to(barrier.checkpoint).cloned());
+        let slot = self.slot;
+        let run = move || {
+            let committables: Vec<Vec<u8>> = prepare()?
+                .iter()
+                .map(|transaction| encode_item(TRANSACTIONS, transaction))
+                .collect::<Result<_, _>>()?;
+            items.extend(committables.iter().cloned());
+            let state = OperatorState { name: TRANSACTIONS.to_owned(), redistribution: Redistribution::Union, items };
+            Ok(Prepared { state, slot, committables })
+        };
+        cx.cut.operator(&self.uid);
+        cx.cut.prepare.push(PrepareCut { uid: self.uid.clone(), run: Box::new(run) });
+        Ok(Flow::Ready)
+    }
+
+    fn completed(&mut self, completion: &mut Option<Completion>, cx: &mut ChainContext) -> ChainResult {
+        let Some(Completion { result, .. }) = completion.take_if(|offered| offered.slot == self.slot) else {
+            return Ok(Flow::Ready);
+        };
+        let result: Box<dyn Any> = result;
+        match result.downcast::<Answer<C>>() {
+            Ok(answer) => {
+                if matches!(*answer, Answer::Cleaned(..)) {
+                    self.writing = false;
+                }
+                self.take_answer(*answer, cx)?;
+            }
+            Err(other) => {
+                let prepared = other.downcast::<PreparedTransactions>().expect("nothing else is sent to a sink");
+                self.machine
+                    .prepared(prepared.checkpoint, prepared.committables)
+                    .map_err(|error| PortError::give_up(error.to_string()))?;
+            }
+        }
+        Ok(if self.writing { Flow::Waiting } else { Flow::Ready })
+    }
+
+    fn processing_time(&mut self, now_ms: Timestamp, cx: &mut ChainContext) -> ChainResult {
+        match self.retry {
+            Some((batch, at_ms)) if at_ms <= now_ms => {
+                self.retry = None;
+                self.machine.retry_due(batch, &mut self.commands);
+                self.carry_out(cx)?;
+            }
+            Some((_, at_ms)) => cx.wake_at(at_ms),
+            None => {}
+        }
+        Ok(Flow::Ready)
+    }
+
+    fn checkpoint_complete(
+        &mut self,
+        checkpoint: CheckpointId,
+        purpose: Purpose,
+        cx: &mut ChainContext,
+    ) -> ChainResult {
+        self.machine.complete(checkpoint, purpose, &mut self.commands);
+        self.carry_out(cx)?;
+        Ok(Flow::Ready)
+    }
+
+    fn uncommitted(&mut self, count: &mut usize) {
+        *count += self.restored.len() + usize::from(!self.machine.is_drained());
+    }
+}
+
+impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> Collector<T> for SinkOperator<T, C> {
+    fn push(&mut self, rows: Rows<T>, cx: &mut ChainContext) -> ChainResult {
+        cx.counters.records_out += rows.len() as u64;
+        let Some(work) = self.writer.write(rows)? else { return Ok(Flow::Ready) };
+        self.writing = true;
+        cx.start(self.slot, move || Answer::<C>::Written(work()));
+        Ok(Flow::Waiting)
+    }
+}

@@ -1,0 +1,173 @@
+//! State of an operator as a whole, not of a key: broadcast state, and lists that are dealt out on a rescale.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::cut::{OperatorState, Redistribution};
+use crate::ports::PortError;
+
+/// What the runtime does with an operator state, without its type.
+pub trait OperatorStateSlot: Send {
+    /// The name within the operator.
+    fn name(&self) -> &str;
+
+    /// The whole state, encoded.
+    ///
+    /// # Errors
+    /// When an item refuses to be serialised.
+    fn snapshot(&self) -> Result<OperatorState, PortError>;
+
+    /// Takes over restored items, already dealt out.
+    ///
+    /// # Errors
+    /// When an item is not of this state's type.
+    fn restore(&mut self, state: &OperatorState) -> Result<(), PortError>;
+}
+
+/// Encodes one item of operator state.
+///
+/// # Errors
+/// When it refuses to be serialised.
+pub fn encode_item<T: Serialize>(name: &str, item: &T) -> Result<Vec<u8>, PortError> {
+    rmp_serde::to_vec(item).map_err(|error| PortError::fix_input(format!("state '{name}' cannot be stored: {error}")))
+}
+
+/// Decodes one item of operator state.
+///
+/// # Errors
+/// When the bytes are not of this type.
+pub fn decode_item<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, PortError> {
+    rmp_serde::from_slice(bytes).map_err(|error| {
+        PortError::fix_input(format!("state '{name}' is stored as another type than the program has: {error}"))
+    })
+}
+
+/// A value that every subtask holds alike, changed by broadcast records only.
+#[derive(Clone, Debug)]
+pub struct BroadcastState<V> {
+    name: String,
+    /// The value.
+    pub value: V,
+}
+
+impl<V> BroadcastState<V> {
+    /// Declares the state with the value it has at first; it must be visited in `operator_states`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, value: V) -> Self {
+        Self { name: name.into(), value }
+    }
+}
+
+impl<V: Serialize + DeserializeOwned + Send> OperatorStateSlot for BroadcastState<V> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn snapshot(&self) -> Result<OperatorState, PortError> {
+        let items = vec![encode_item(&self.name, &self.value)?];
+        Ok(OperatorState { name: self.name.clone(), redistribution: Redistribution::Broadcast, items })
+    }
+
+    fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
+        if let Some(item) = state.items.first() {
+            self.value = decode_item(&self.name, item)?;
+        }
+        Ok(())
+    }
+}
+
+/// A list of items dealt out item by item when the parallelism changes.
+#[derive(Clone, Debug)]
+pub struct OperatorListState<T> {
+    name: String,
+    redistribution: Redistribution,
+    /// The items of this subtask.
+    pub items: Vec<T>,
+}
+
+impl<T> OperatorListState<T> {
+    /// Declares a list whose items are dealt out evenly.
+    #[must_use]
+    pub fn split(name: impl Into<String>) -> Self {
+        Self { name: name.into(), redistribution: Redistribution::Split, items: Vec::new() }
+    }
+
+    /// Declares a list of which every subtask gets all items.
+    #[must_use]
+    pub fn union(name: impl Into<String>) -> Self {
+        Self { name: name.into(), redistribution: Redistribution::Union, items: Vec::new() }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListState<T> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn snapshot(&self) -> Result<OperatorState, PortError> {
+        let items = self.items.iter().map(|item| encode_item(&self.name, item)).collect::<Result<_, _>>()?;
+        Ok(OperatorState { name: self.name.clone(), redistribution: self.redistribution, items })
+    }
+
+    fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
+        self.items = state.items.iter().map(|item| decode_item(&self.name, item)).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+/// What one of `parallelism` subtasks gets of the operator states that all old subtasks stored, in their order.
+#[must_use]
+pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32) -> Vec<OperatorState> {
+    let mut dealt: Vec<OperatorState> = Vec::new();
+    let mut counters: Vec<u64> = Vec::new();
+    for state in stored.iter().flatten() {
+        let index = dealt.iter().position(|known| known.name == state.name).unwrap_or_else(|| {
+            dealt.push(OperatorState { items: Vec::new(), ..state.clone() });
+            counters.push(0);
+            dealt.len() - 1
+        });
+        match state.redistribution {
+            Redistribution::Union => dealt[index].items.extend(state.items.iter().cloned()),
+            Redistribution::Broadcast => {
+                if dealt[index].items.is_empty() {
+                    dealt[index].items.clone_from(&state.items);
+                }
+            }
+            Redistribution::Split => {
+                for item in &state.items {
+                    if counters[index] % u64::from(parallelism) == u64::from(subtask) {
+                        dealt[index].items.push(item.clone());
+                    }
+                    counters[index] += 1;
+                }
+            }
+        }
+    }
+    dealt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(redistribution: Redistribution, items: &[u8]) -> OperatorState {
+        OperatorState { name: "s".into(), redistribution, items: items.iter().map(|item| vec![*item]).collect() }
+    }
+
+    #[test]
+    fn every_item_is_dealt_as_its_kind_says() {
+        for parallelism in 1..5 {
+            let stored = [vec![state(Redistribution::Split, &[1, 2, 3])], vec![state(Redistribution::Split, &[4, 5])]];
+            let mut all: Vec<_> = (0..parallelism)
+                .flat_map(|subtask| deal(&stored, subtask, parallelism))
+                .flat_map(|state| state.items)
+                .collect();
+            all.sort();
+            assert_eq!(all, [[1], [2], [3], [4], [5]]);
+        }
+        let union = [vec![state(Redistribution::Union, &[1])], vec![state(Redistribution::Union, &[2])]];
+        assert_eq!(deal(&union, 1, 2)[0].items, [[1], [2]]);
+        let broadcast = [vec![state(Redistribution::Broadcast, &[1])], vec![state(Redistribution::Broadcast, &[1])]];
+        assert_eq!(deal(&broadcast, 2, 3)[0].items, [[1]]);
+    }
+}

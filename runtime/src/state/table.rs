@@ -1,0 +1,386 @@
+//! The working set of one keyed state: typed hash tables, one per key group, that know what changed since the last cut.
+//!
+//! A barrier *freezes* the table in constant time per key group. Frozen entries are encoded later, one group at a time
+//! between batches; a write that comes first saves the frozen value (copy-on-write). Nothing is serialised per record.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::cut::{Entries, KeyedSection};
+use crate::key::{Key, KeyHash};
+use crate::key_group::KeyGroup;
+use crate::ports::PortError;
+use crate::ports::state::{EntryAddress, StateNumber};
+
+/// A value that can be state.
+pub trait StateValue: Serialize + DeserializeOwned + Send + 'static {}
+impl<V: Serialize + DeserializeOwned + Send + 'static> StateValue for V {}
+
+/// The key that a function works on, with what is derived from it.
+#[derive(Clone, Debug)]
+pub struct KeyContext<K> {
+    /// The key.
+    pub key: K,
+    /// Its canonical hash.
+    pub hash: KeyHash,
+    /// Its key group.
+    pub group: KeyGroup,
+}
+
+impl<K: Key> KeyContext<K> {
+    /// The context of a key.
+    #[inline]
+    pub fn new(key: K, max_parallelism: u16) -> Self {
+        let hash = key.key_hash();
+        Self { key, hash, group: KeyGroup::of(hash, max_parallelism) }
+    }
+}
+
+/// Set while no cut contains the entry: deleting it needs no tombstone.
+const FRESH: u32 = 1 << 31;
+const EPOCH: u32 = FRESH - 1;
+
+struct Entry<N, K, V> {
+    namespace: N,
+    key: K,
+    /// The epoch of the last change, and [`FRESH`].
+    changed: u32,
+    value: V,
+}
+
+struct Group<N, K, V> {
+    table: HashTable<Entry<N, K, V>>,
+    /// Tombstones of this epoch, by encoded key.
+    deleted: BTreeMap<Vec<u8>, ()>,
+    /// Tombstones whose entries the local store may still serve, while the group is not resident.
+    hidden: BTreeMap<Vec<u8>, ()>,
+    /// Every entry of the group is in the table: a miss is an answer.
+    resident: bool,
+    changed: bool,
+    frozen: Option<Frozen>,
+}
+
+/// What the freeze of a group set aside until it is encoded.
+struct Frozen {
+    deleted: BTreeMap<Vec<u8>, ()>,
+    /// Values overwritten since the freeze.
+    saved: Entries,
+}
+
+/// Typed entries (namespace, key) -> value of the key groups of one subtask.
+pub struct StateTable<N, K, V> {
+    first_group: u16,
+    groups: Vec<Group<N, K, V>>,
+    /// Changes are stamped with this; a freeze begins the next.
+    epoch: u32,
+}
+
+impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
+    /// An empty, fully resident table for a range of key groups.
+    #[must_use]
+    pub fn new(groups: Range<u16>) -> Self {
+        let group = || Group {
+            table: HashTable::new(),
+            deleted: BTreeMap::new(),
+            hidden: BTreeMap::new(),
+            resident: true,
+            changed: false,
+            frozen: None,
+        };
+        Self { first_group: groups.start, groups: groups.map(|_| group()).collect(), epoch: 1 }
+    }
+
+    /// Number of entries in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.table.len()).sum()
+    }
+
+    /// Whether no entry is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    fn slot(&self, group: KeyGroup) -> usize {
+        usize::from(group.0 - self.first_group)
+    }
+
+    /// The value.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, at: &KeyContext<K>, namespace: &N) -> Option<&V> {
+        let group = &self.groups[self.slot(at.group)];
+        group
+            .table
+            .find(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace)
+            .map(|entry| &entry.value)
+    }
+
+    /// The value for writing: the entry counts as changed. `None` when there is none.
+    #[inline]
+    pub fn get_mut(&mut self, at: &KeyContext<K>, namespace: &N) -> Option<&mut V> {
+        let epoch = self.epoch;
+        let slot = self.slot(at.group);
+        let Group { table, frozen, changed, .. } = &mut self.groups[slot];
+        let entry = table
+            .find_mut(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace)?;
+        touch(entry, epoch, frozen, changed);
+        Some(&mut entry.value)
+    }
+
+    /// The value for writing, made by `default` when there is none.
+    #[inline]
+    pub fn get_or_insert_with(&mut self, at: &KeyContext<K>, namespace: &N, default: impl FnOnce() -> V) -> &mut V {
+        let epoch = self.epoch;
+        let slot = self.slot(at.group);
+        let Group { table, deleted, hidden, resident, changed, frozen } = &mut self.groups[slot];
+        let hash = table_hash(at.hash, namespace);
+        let found = table.entry(
+            hash,
+            |entry| entry.key == at.key && entry.namespace == *namespace,
+            |entry| table_hash(entry.key.key_hash(), &entry.namespace),
+        );
+        let entry = match found {
+            Slot::Occupied(occupied) => {
+                let entry = occupied.into_mut();
+                touch(entry, epoch, frozen, changed);
+                entry
+            }
+            Slot::Vacant(vacant) => {
+                let mut fresh = if *resident { FRESH } else { 0 };
+                let tombstones = !deleted.is_empty() || !hidden.is_empty();
+                if tombstones || frozen.as_ref().is_some_and(|frozen| !frozen.deleted.is_empty()) {
+                    let key = encoded(namespace, &at.key);
+                    hidden.remove(&key);
+                    if deleted.remove(&key).is_some()
+                        || frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains_key(&key))
+                    {
+                        fresh = 0;
+                    }
+                }
+                *changed = true;
+                let entry = Entry {
+                    namespace: namespace.clone(),
+                    key: at.key.clone(),
+                    changed: epoch | fresh,
+                    value: default(),
+                };
+                vacant.insert(entry).into_mut()
+            }
+        };
+        &mut entry.value
+    }
+
+    /// Removes the entry and returns its value.
+    pub fn remove(&mut self, at: &KeyContext<K>, namespace: &N) -> Option<V> {
+        let slot = self.slot(at.group);
+        let Group { table, deleted, hidden, resident, changed, frozen } = &mut self.groups[slot];
+        let found = table
+            .find_entry(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace);
+        let Ok(occupied) = found else { return None };
+        let (mut entry, _) = occupied.remove();
+        let was_fresh = entry.changed & FRESH != 0 && entry.changed & EPOCH == self.epoch;
+        touch(&mut entry, self.epoch, frozen, changed);
+        if !was_fresh {
+            let key = encoded(&entry.namespace, &entry.key);
+            if !*resident {
+                hidden.insert(key.clone(), ());
+            }
+            deleted.insert(key, ());
+        }
+        Some(entry.value)
+    }
+
+    /// Calls `visit` with every entry in memory, in no particular order.
+    pub fn for_each(&self, mut visit: impl FnMut(&N, &K, &V)) {
+        for entry in self.groups.iter().flat_map(|group| group.table.iter()) {
+            visit(&entry.namespace, &entry.key, &entry.value);
+        }
+    }
+
+    /// Begins a cut: what has changed until now belongs to it. Constant time per key group.
+    ///
+    /// # Panics
+    /// When an earlier cut is not encoded yet: the caller finishes it first.
+    pub fn freeze(&mut self) {
+        for group in &mut self.groups {
+            assert!(group.frozen.is_none(), "a cut begins only after the one before is encoded");
+            if group.changed {
+                let deleted = std::mem::take(&mut group.deleted);
+                group.frozen = Some(Frozen { deleted, saved: Entries::default() });
+                group.changed = false;
+            }
+        }
+        self.epoch += 1;
+        assert!(self.epoch < FRESH, "two thousand million cuts in one attempt");
+    }
+
+    /// Whether the group still has to be encoded.
+    #[must_use]
+    pub fn is_frozen(&self, group: KeyGroup) -> bool {
+        self.groups[self.slot(group)].frozen.is_some()
+    }
+
+    /// Encodes what the last freeze set aside in one group; `None` when nothing changed there.
+    ///
+    /// # Errors
+    /// When a value refuses to be serialised.
+    pub fn encode_group(&mut self, state: StateNumber, group: KeyGroup) -> Result<Option<KeyedSection>, PortError> {
+        let frozen_epoch = self.epoch - 1;
+        let slot = self.slot(group);
+        let cell = &mut self.groups[slot];
+        let Some(Frozen { deleted, saved: mut entries }) = cell.frozen.take() else { return Ok(None) };
+        for entry in cell.table.iter_mut().filter(|entry| entry.changed & EPOCH == frozen_epoch) {
+            push_encoded(&mut entries, &entry.namespace, &entry.key, &entry.value)?;
+            entry.changed = frozen_epoch;
+        }
+        for (key, ()) in deleted {
+            entries.push(&key, None);
+        }
+        Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
+    }
+
+    /// Declares that the local store knows entries of every group that are not in memory.
+    pub fn begin_restore(&mut self) {
+        for group in &mut self.groups {
+            group.resident = false;
+        }
+    }
+
+    /// Whether a miss in this group may be in the local store.
+    #[must_use]
+    pub fn is_resident(&self, group: KeyGroup) -> bool {
+        self.groups[self.slot(group)].resident
+    }
+
+    /// Whether every group is resident.
+    #[must_use]
+    pub fn is_fully_resident(&self) -> bool {
+        self.groups.iter().all(|group| group.resident)
+    }
+
+    /// Adds the address of an entry that only the local store can tell about.
+    pub fn missing(&self, state: StateNumber, at: &KeyContext<K>, namespace: &N, out: &mut Vec<EntryAddress>) {
+        let group = &self.groups[self.slot(at.group)];
+        if group.resident || self.get(at, namespace).is_some() {
+            return;
+        }
+        let key = encoded(namespace, &at.key);
+        if !group.hidden.contains_key(&key) {
+            out.push(EntryAddress { state, group: at.group, key });
+        }
+    }
+
+    /// Puts a stored entry into memory unless a newer version or a tombstone is there.
+    ///
+    /// # Errors
+    /// When the bytes are not of this table's types.
+    pub fn load(&mut self, group: KeyGroup, key_bytes: &[u8], value_bytes: &[u8]) -> Result<(), PortError> {
+        let mut input = key_bytes;
+        let wrong_key = |error: crate::key::KeyFormatError| PortError::fix_input(error.to_string());
+        let namespace = N::decode_key(&mut input).map_err(wrong_key)?;
+        let key = K::decode_key(&mut input).map_err(wrong_key)?;
+        let slot = self.slot(group);
+        let cell = &mut self.groups[slot];
+        if cell.hidden.contains_key(key_bytes) {
+            return Ok(());
+        }
+        let found = cell.table.entry(
+            table_hash(key.key_hash(), &namespace),
+            |entry| entry.key == key && entry.namespace == namespace,
+            |entry| table_hash(entry.key.key_hash(), &entry.namespace),
+        );
+        if let Slot::Vacant(vacant) = found {
+            let value = rmp_serde::from_slice(value_bytes).map_err(|error| {
+                PortError::fix_input(format!(
+                    "a stored value is not a {}: {error}; the type of a state cannot change without a migration",
+                    std::any::type_name::<V>()
+                ))
+            })?;
+            vacant.insert(Entry { namespace, key, changed: 0, value });
+        }
+        Ok(())
+    }
+
+    /// Declares that every entry of the group is in memory now.
+    pub fn finish_restore(&mut self, group: KeyGroup) {
+        let slot = self.slot(group);
+        self.groups[slot].resident = true;
+        self.groups[slot].hidden.clear();
+    }
+}
+
+/// Namespaces spread over the table as well as keys; the key alone decides the group.
+#[inline]
+fn table_hash<N: Key>(key: KeyHash, namespace: &N) -> u64 {
+    if size_of::<N>() == 0 { key.0 } else { key.0 ^ namespace.key_hash().0.rotate_left(17) }
+}
+
+/// Stamps a change, saving the value first if a freeze still needs it.
+#[inline]
+fn touch<N: Key, K: Key, V: StateValue>(
+    entry: &mut Entry<N, K, V>,
+    epoch: u32,
+    frozen: &mut Option<Frozen>,
+    changed: &mut bool,
+) {
+    if entry.changed & EPOCH != epoch {
+        save_and_stamp(entry, epoch, frozen, changed);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn save_and_stamp<N: Key, K: Key, V: StateValue>(
+    entry: &mut Entry<N, K, V>,
+    epoch: u32,
+    frozen: &mut Option<Frozen>,
+    changed: &mut bool,
+) {
+    if let Some(frozen) = frozen
+        && entry.changed & EPOCH == epoch - 1
+    {
+        push_encoded(&mut frozen.saved, &entry.namespace, &entry.key, &entry.value)
+            .expect("a value that was written once is written again");
+    }
+    entry.changed = epoch;
+    *changed = true;
+}
+
+fn push_encoded<N: Key, K: Key, V: StateValue>(
+    entries: &mut Entries,
+    namespace: &N,
+    key: &K,
+    value: &V,
+) -> Result<(), PortError> {
+    let mut outcome = Ok(());
+    entries.push_with(
+        |out| {
+            namespace.encode_key(out);
+            key.encode_key(out);
+        },
+        |out| {
+            outcome = rmp_serde::encode::write(out, value);
+            true
+        },
+    );
+    outcome.map_err(|error| PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>())))
+}
+
+fn encoded<N: Key, K: Key>(namespace: &N, key: &K) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    namespace.encode_key(&mut out);
+    key.encode_key(&mut out);
+    out
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

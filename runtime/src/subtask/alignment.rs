@@ -1,0 +1,107 @@
+//! Alignment: which channels have delivered the barrier of the checkpoint under way, and which wait because of it.
+//!
+//! Channels are first-in first-out and every barrier goes down every channel, also behind the end of its input. A newer
+//! barrier that comes while an older one is incomplete means that the older checkpoint was aborted upstream.
+
+use std::collections::BTreeSet;
+
+use crate::element::{Barrier, CheckpointingMode};
+use crate::ids::{ChannelIndex, CheckpointId};
+
+/// What a barrier comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Other channels are still to deliver it.
+    Wait,
+    /// All channels have delivered it.
+    Complete,
+    /// It replaces an older one that cannot complete; and whether it is complete at once.
+    Subsumes(CheckpointId, bool),
+    /// Its checkpoint is over.
+    Late,
+}
+
+/// Alignment of one subtask.
+#[derive(Clone, Debug)]
+pub struct Alignment {
+    delivered: Vec<bool>,
+    current: Option<Barrier>,
+    /// Everything up to here is complete or aborted.
+    over: Option<CheckpointId>,
+    /// Aborted before all their barriers came; at most the checkpoints that run at once.
+    aborted: BTreeSet<CheckpointId>,
+}
+
+impl Alignment {
+    /// No checkpoint under way, over this many channels.
+    #[must_use]
+    pub fn new(channels: usize) -> Self {
+        Self { delivered: vec![false; channels], current: None, over: None, aborted: BTreeSet::new() }
+    }
+
+    /// The checkpoint under way.
+    #[must_use]
+    pub fn current(&self) -> Option<CheckpointId> {
+        self.current.map(|barrier| barrier.checkpoint)
+    }
+
+    /// Whether elements of this channel have to wait.
+    #[must_use]
+    pub fn is_blocked(&self, channel: ChannelIndex) -> bool {
+        self.current.is_some_and(|barrier| barrier.mode == CheckpointingMode::ExactlyOnce)
+            && self.delivered[channel.0 as usize]
+    }
+
+    /// A barrier has come.
+    pub fn arrived(&mut self, channel: ChannelIndex, barrier: Barrier) -> Arrival {
+        if self.over.is_some_and(|over| barrier.checkpoint <= over) || self.aborted.contains(&barrier.checkpoint) {
+            return Arrival::Late;
+        }
+        let replaced = match self.current {
+            Some(current) if barrier.checkpoint < current.checkpoint => return Arrival::Late,
+            Some(current) if barrier.checkpoint > current.checkpoint => {
+                self.finish(current.checkpoint);
+                self.current = Some(barrier);
+                Some(current.checkpoint)
+            }
+            Some(_) => None,
+            None => {
+                self.current = Some(barrier);
+                None
+            }
+        };
+        self.delivered[channel.0 as usize] = true;
+        let complete = self.delivered.iter().all(|delivered| *delivered);
+        if complete {
+            self.finish(barrier.checkpoint);
+        }
+        match replaced {
+            Some(old) => Arrival::Subsumes(old, complete),
+            None if complete => Arrival::Complete,
+            None => Arrival::Wait,
+        }
+    }
+
+    /// The checkpoint was aborted; true when channels were waiting for it.
+    pub fn abort(&mut self, checkpoint: CheckpointId) -> bool {
+        match self.current {
+            Some(current) if current.checkpoint == checkpoint => {
+                self.finish(checkpoint);
+                true
+            }
+            Some(_) | None => {
+                if self.over.is_none_or(|over| checkpoint > over) {
+                    self.aborted.insert(checkpoint);
+                }
+                false
+            }
+        }
+    }
+
+    fn finish(&mut self, checkpoint: CheckpointId) {
+        self.over = self.over.max(Some(checkpoint));
+        self.aborted = self.aborted.split_off(&checkpoint);
+        self.current = None;
+        self.delivered.fill(false);
+    }
+}
