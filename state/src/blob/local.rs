@@ -1,0 +1,173 @@
+//! The checkpoint store in a folder of this machine: every blob and every folder entry is synced before a call returns.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::store::{BlobStore, Created};
+use object_store::local::LocalFileSystem;
+
+use super::ObjectBlobs;
+
+/// Blobs as files below a root folder.
+#[derive(Clone, Debug)]
+pub struct LocalBlobs {
+    root: PathBuf,
+    objects: ObjectBlobs,
+}
+
+impl LocalBlobs {
+    /// Opens the folder, and makes it if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(root: impl AsRef<Path>) -> Result<Self, PortError> {
+        let root = root.as_ref();
+        let refused = |error: &dyn std::fmt::Display| {
+            PortError::fix_input(format!("the checkpoint folder {} cannot be used: {error}", root.display()))
+        };
+        create_folder_durably(root).map_err(|error| refused(&error))?;
+        let root = fs::canonicalize(root).map_err(|error| refused(&error))?;
+        let files = LocalFileSystem::new_with_prefix(&root).map_err(|error| refused(&error))?.with_fsync(true);
+        let place = root.display().to_string();
+        Ok(Self { root, objects: ObjectBlobs::new(Arc::new(files), place) })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes what writers killed in the middle of a put have left below `prefix` (`NAME#1`, never listed as a blob).
+    /// Call it when no writer of this prefix can be alive that still matters; its put would fail, not tear.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file cannot be removed.
+    pub fn remove_unfinished_uploads(&self, prefix: &str) -> Result<usize, PortError> {
+        let folder = self.root.join(prefix);
+        remove_staged(&folder).map_err(|error| {
+            PortError::retry(format!("{}: removing unfinished uploads failed: {error}", folder.display()))
+        })
+    }
+}
+
+fn remove_staged(folder: &Path) -> io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed += remove_staged(&entry.path())?;
+        } else if is_staged(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// `object_store` stages a file as its name, `#` and a number.
+fn is_staged(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Makes a folder with its parents and syncs every folder entry made.
+pub(crate) fn create_folder_durably(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create_folder_durably(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+impl BlobStore for LocalBlobs {
+    fn put(&self, path: &str, parts: &[&[u8]]) -> Result<(), PortError> {
+        self.objects.put(path, parts)
+    }
+    fn put_if_absent(&self, path: &str, bytes: &[u8]) -> Result<Created, PortError> {
+        self.objects.put_if_absent(path, bytes)
+    }
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, PortError> {
+        self.objects.get(path)
+    }
+    fn get_range(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>, PortError> {
+        self.objects.get_range(path, offset, length)
+    }
+    fn delete(&self, path: &str) -> Result<(), PortError> {
+        self.objects.delete(path)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<String>, PortError> {
+        self.objects.list(prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::object::PART_BYTES;
+
+    #[test]
+    fn blobs_are_written_read_listed_and_deleted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = LocalBlobs::open(folder.path().join("a/b")).expect("makes the folder");
+        blobs.put("jobs/x/one", &[b"ab", b"", b"cd"]).expect("put");
+        assert_eq!(blobs.get("jobs/x/one").expect("get"), Some(b"abcd".to_vec()));
+        assert_eq!(blobs.get("jobs/x/none").expect("get"), None);
+        assert_eq!(blobs.get_range("jobs/x/one", 1, 2).expect("range"), b"bc");
+        assert!(blobs.get_range("jobs/x/one", 1, 4).expect_err("short").message.contains("shorter"));
+        assert!(blobs.get_range("jobs/x/one", 10, 4).expect_err("beyond").message.contains("shorter"));
+        assert!(blobs.get_range("jobs/x/none", 0, 1).expect_err("missing").message.contains("does not exist"));
+        blobs.put("jobs/y/two", &[]).expect("an empty blob");
+        assert_eq!(blobs.list("jobs/").expect("list"), ["jobs/x/one", "jobs/y/two"]);
+        assert_eq!(blobs.list("jobs/x").expect("list"), ["jobs/x/one"]);
+        assert_eq!(blobs.list("nothing").expect("list"), Vec::<String>::new());
+        blobs.delete("jobs/x/one").expect("delete");
+        blobs.delete("jobs/x/one").expect("deleting twice is fine");
+        assert_eq!(blobs.list("jobs").expect("list"), ["jobs/y/two"]);
+    }
+
+    #[test]
+    fn only_the_first_of_two_creators_wins() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = LocalBlobs::open(folder.path()).expect("open");
+        assert_eq!(blobs.put_if_absent("log/1", b"first").expect("create"), Created::Yes);
+        assert_eq!(blobs.put_if_absent("log/1", b"second").expect("create"), Created::AlreadyExists);
+        assert_eq!(blobs.get("log/1").expect("get"), Some(b"first".to_vec()));
+    }
+
+    #[test]
+    fn a_large_blob_goes_in_parts_and_comes_back_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = LocalBlobs::open(folder.path()).expect("open");
+        let large: Vec<u8> = (0..PART_BYTES + 5).map(|n| (n / 7) as u8).collect();
+        blobs.put("large", &[b"head", &large]).expect("put");
+        let back = blobs.get("large").expect("get").expect("there");
+        assert!(back.len() == large.len() + 4 && back[4..] == large[..]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_blobs_stay() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = LocalBlobs::open(folder.path()).expect("open");
+        blobs.put("jobs/x/one", &[b"1"]).expect("put");
+        fs::write(folder.path().join("jobs/x/two#1"), b"half").expect("write");
+        assert_eq!(blobs.remove_unfinished_uploads("jobs").expect("remove"), 1);
+        assert_eq!(blobs.remove_unfinished_uploads("missing").expect("nothing there"), 0);
+        assert!(!folder.path().join("jobs/x/two#1").exists());
+        assert_eq!(blobs.list("jobs").expect("list"), ["jobs/x/one"]);
+    }
+}

@@ -1,0 +1,136 @@
+//! [`BlobStore`] over any [`ObjectStore`]. [`LocalBlobs`](super::LocalBlobs) is this over a folder; a cloud store is
+//! this over the client of that cloud.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::executor::block_on;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::store::{BlobStore, Created};
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+/// Blobs above this size go up in parts of it, so that a copy of the whole is never held.
+pub const PART_BYTES: usize = 32 << 20;
+
+/// A checkpoint store in an object store.
+#[derive(Clone, Debug)]
+pub struct ObjectBlobs {
+    store: Arc<dyn ObjectStore>,
+    /// For messages: where it is.
+    place: String,
+}
+
+impl ObjectBlobs {
+    /// Blobs in `store`, called `place` in messages.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, place: impl Into<String>) -> Self {
+        Self { store, place: place.into() }
+    }
+
+    fn path(&self, path: &str) -> Result<Path, PortError> {
+        Path::parse(path)
+            .map_err(|error| PortError::fix_input(format!("{}: '{path}' cannot be a blob name: {error}", self.place)))
+    }
+
+    fn failed(&self, doing: &str, path: &str, error: &Error) -> PortError {
+        PortError::retry(format!("{}: {doing} {path} failed: {error}", self.place))
+    }
+
+    async fn put_in_parts(&self, location: &Path, parts: &[&[u8]]) -> object_store::Result<()> {
+        let mut upload = self.store.put_multipart(location).await?;
+        let mut result = Ok(());
+        for part in parts.iter().flat_map(|part| part.chunks(PART_BYTES)) {
+            result = upload.put_part(Bytes::copy_from_slice(part).into()).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        match result {
+            Ok(()) => upload.complete().await.map(|_| ()),
+            Err(error) => {
+                // Best effort: what stays behind is not a blob.
+                let _ = upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl BlobStore for ObjectBlobs {
+    fn put(&self, path: &str, parts: &[&[u8]]) -> Result<(), PortError> {
+        let location = self.path(path)?;
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        let result = if size > PART_BYTES {
+            block_on(self.put_in_parts(&location, parts))
+        } else {
+            let payload: PutPayload = parts.iter().map(|part| Bytes::copy_from_slice(part)).collect();
+            block_on(self.store.put(&location, payload)).map(|_| ())
+        };
+        result.map_err(|error| self.failed("writing", path, &error))
+    }
+
+    fn put_if_absent(&self, path: &str, bytes: &[u8]) -> Result<Created, PortError> {
+        let location = self.path(path)?;
+        let options = PutOptions::from(PutMode::Create);
+        match block_on(self.store.put_opts(&location, Bytes::copy_from_slice(bytes).into(), options)) {
+            Ok(_) => Ok(Created::Yes),
+            Err(Error::AlreadyExists { .. }) => Ok(Created::AlreadyExists),
+            Err(error) => Err(self.failed("creating", path, &error)),
+        }
+    }
+
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, PortError> {
+        let location = self.path(path)?;
+        let read = async { self.store.get(&location).await?.bytes().await };
+        match block_on(read) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("reading", path, &error)),
+        }
+    }
+
+    fn get_range(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>, PortError> {
+        let location = self.path(path)?;
+        let short = || {
+            PortError::give_up(format!(
+                "{}: {path} is shorter than {} bytes",
+                self.place,
+                offset.saturating_add(length)
+            ))
+        };
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let end = offset.checked_add(length).ok_or_else(short)?;
+        match block_on(self.store.get_range(&location, offset..end)) {
+            Ok(bytes) if bytes.len() as u64 == length => Ok(bytes.into()),
+            Ok(_) => Err(short()),
+            Err(Error::NotFound { .. }) => Err(PortError::give_up(format!("{}: {path} does not exist", self.place))),
+            Err(error) => {
+                // A range beyond the end is reported in a different way by every store.
+                match block_on(self.store.head(&location)) {
+                    Ok(meta) if meta.size < end => Err(short()),
+                    _ => Err(self.failed("reading", path, &error)),
+                }
+            }
+        }
+    }
+
+    fn delete(&self, path: &str) -> Result<(), PortError> {
+        let location = self.path(path)?;
+        match block_on(self.store.delete(&location)) {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("deleting", path, &error)),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, PortError> {
+        let location = self.path(prefix.trim_end_matches('/'))?;
+        let names = self.store.list(Some(&location)).map_ok(|meta| meta.location.to_string()).try_collect::<Vec<_>>();
+        let mut names = block_on(names).map_err(|error| self.failed("listing", prefix, &error))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+}
