@@ -1,0 +1,534 @@
+//! Decides when checkpoints start, when they are complete and what becomes of them. One per job, fed by the job
+//! manager's actor, which carries out its commands in order. No clock: every event brings the time.
+//!
+//! A checkpoint goes through: enumerators snapshotted, triggers sent, all subtasks acknowledged, record written. Only
+//! then is anybody told that it is complete; while its record may exist, it is neither complete nor aborted.
+
+mod command;
+#[cfg(test)]
+mod coordinator_tests;
+mod options;
+mod pending;
+mod requests;
+mod statistics;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use command::{
+    AbortReason, AckReply, Command, EnumeratorSnapshot, Record, Reply, Request, RequestError, RequestId, Retained,
+    StartError,
+};
+pub use options::Options;
+use pending::{Pending, Phase, is_savepoint};
+pub use statistics::{
+    AckMetrics, CheckpointStatistics, CheckpointStatus, Counts, Distribution, RestoredStatistics, Statistics,
+    SubtaskStatistics, Summary, VertexStatistics,
+};
+
+use crate::checkpoint::manifest::{Ack, SubtaskState};
+use crate::element::{Barrier, Purpose};
+use crate::ids::{AttemptId, CheckpointId, SubtaskId};
+
+/// First pause before an undecided record is looked at again; doubled each time.
+const UNDECIDED_PAUSE_MS: i64 = 100;
+/// Longest such pause.
+const UNDECIDED_PAUSE_MAX_MS: i64 = 5_000;
+/// Pause before a failed final checkpoint is tried again in a job without an interval.
+const FINAL_RETRY_PAUSE_MS: i64 = 1_000;
+/// Completed checkpoints remembered, to tell a repeated acknowledgement from one of an aborted checkpoint.
+const RECENT: usize = 16;
+
+/// The deployment whose subtasks take part.
+#[derive(Clone, Debug)]
+struct Running {
+    attempt: AttemptId,
+    /// Every subtask, and whether it is a source and gets triggers.
+    subtasks: BTreeMap<SubtaskId, bool>,
+    /// Those behind the end of their input.
+    ended: BTreeSet<SubtaskId>,
+    /// Nothing more is triggered: the job was told to fail, or is stopped, or has its final checkpoint.
+    closed: bool,
+}
+
+/// The coordinator of one job's checkpoints.
+///
+/// Invariants, asserted: at most [`Options::max_pending`] checkpoints are pending; at most one record is being
+/// written; a stop or final checkpoint is pending alone.
+#[derive(Clone, Debug)]
+pub struct Coordinator {
+    options: Options,
+    next_id: CheckpointId,
+    running: Option<Running>,
+    last_attempt: Option<AttemptId>,
+    pending: BTreeMap<CheckpointId, Pending>,
+    queue: VecDeque<Request>,
+    /// Oldest first.
+    retained: Vec<Retained>,
+    /// What `retained` becomes when the record being written exists.
+    retained_next: Vec<Retained>,
+    recently_completed: VecDeque<CheckpointId>,
+    failures_in_a_row: u32,
+    next_periodic_ms: i64,
+    /// When a checkpoint (no savepoint) last ended, either way.
+    last_end_ms: Option<i64>,
+    final_retry_ms: Option<i64>,
+    wake_ms: Option<i64>,
+    deposed: bool,
+    last_paths: BTreeSet<String>,
+    statistics: Statistics,
+}
+
+impl Coordinator {
+    /// A coordinator over a log that retains these checkpoints, oldest first.
+    #[must_use]
+    pub fn new(options: Options, retained: Vec<Retained>) -> Self {
+        Self {
+            next_id: CheckpointId(retained.iter().map(|kept| kept.checkpoint.0 + 1).max().unwrap_or(1)),
+            running: None,
+            last_attempt: None,
+            pending: BTreeMap::new(),
+            queue: VecDeque::new(),
+            retained,
+            retained_next: Vec::new(),
+            recently_completed: VecDeque::new(),
+            failures_in_a_row: 0,
+            next_periodic_ms: 0,
+            last_end_ms: None,
+            final_retry_ms: None,
+            wake_ms: None,
+            deposed: false,
+            last_paths: BTreeSet::new(),
+            statistics: Statistics::new(options.history_size),
+            options,
+        }
+    }
+
+    /// The options.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The statistics.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The checkpoints that can be restored, oldest first.
+    #[must_use]
+    pub fn retained(&self) -> &[Retained] {
+        &self.retained
+    }
+
+    /// Whether a record is being written or undecided: nothing may be restored until it is settled.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording().is_some()
+    }
+
+    /// A retained checkpoint turned out to be damaged: it counts as the oldest from now on, so that it is neither
+    /// named as the newest nor kept in the place of a sound one.
+    pub fn damaged(&mut self, checkpoint: CheckpointId) {
+        if let Some(place) = self.retained.iter().position(|kept| kept.checkpoint == checkpoint) {
+            self.retained[..=place].rotate_right(1);
+        }
+    }
+
+    /// Tells what the job was restored from, for the statistics.
+    pub fn restored(&mut self, restored: RestoredStatistics) {
+        self.statistics.restored(restored);
+    }
+
+    /// All subtasks of a deployment run; `true` marks those that get triggers. Checkpoint numbers start at the floor
+    /// or above.
+    ///
+    /// # Errors
+    /// When another deployment has not ended or a record is undecided: what the subtasks were restored from would
+    /// not be what the log says.
+    pub fn start_attempt(
+        &mut self,
+        attempt: AttemptId,
+        subtasks: impl IntoIterator<Item = (SubtaskId, bool)>,
+        floor: CheckpointId,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Result<(), StartError> {
+        if self.deposed {
+            return Err(StartError::Deposed);
+        }
+        if let Some(running) = &self.running {
+            return Err(StartError::Running(running.attempt));
+        }
+        if let Some(recording) = self.recording() {
+            return Err(StartError::Undecided(recording));
+        }
+        if self.last_attempt.is_some_and(|last| attempt <= last) {
+            return Err(StartError::NotNewer(attempt));
+        }
+        assert!(self.pending.is_empty(), "checkpoints pending without a deployment: {:?}", self.pending);
+        self.last_attempt = Some(attempt);
+        self.next_id = self.next_id.max(floor);
+        self.next_periodic_ms = now_ms + self.options.interval_ms.unwrap_or(0);
+        self.final_retry_ms = None;
+        let subtasks = subtasks.into_iter().collect();
+        self.running = Some(Running { attempt, subtasks, ended: BTreeSet::new(), closed: false });
+        self.advance(now_ms, out);
+        Ok(())
+    }
+
+    /// The deployment is over: what is pending is aborted, except a record that may exist already.
+    pub fn attempt_ended(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        if self.deposed || self.running.as_ref().is_none_or(|running| running.attempt != attempt) {
+            return Reply::Stale;
+        }
+        self.running = None;
+        let abortable: Vec<_> =
+            self.pending.values().filter(|pending| pending.is_abortable()).map(|p| p.checkpoint).collect();
+        for checkpoint in abortable {
+            self.abort(checkpoint, AbortReason::AttemptEnded(attempt), now_ms, out);
+        }
+        for request in self.queue.drain(..) {
+            out.push(Command::Answer { request: request.id, result: Err(RequestError::NotRunning) });
+        }
+        self.settle(out);
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// Time has passed; call it at [`Command::WakeAt`], more often does no harm.
+    pub fn tick(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        if self.deposed {
+            return;
+        }
+        if self.wake_ms.is_some_and(|wake| wake <= now_ms) {
+            self.wake_ms = None;
+        }
+        let expired: Vec<_> = self
+            .pending
+            .values()
+            .filter(|pending| pending.is_abortable() && pending.triggered_ms + self.options.timeout_ms <= now_ms)
+            .map(|pending| pending.checkpoint)
+            .collect();
+        for checkpoint in expired {
+            self.abort(checkpoint, AbortReason::Expired, now_ms, out);
+        }
+        for pending in self.pending.values_mut() {
+            if let Phase::Undecided { undecided, retry_ms } = pending.phase
+                && retry_ms <= now_ms
+            {
+                pending.phase = Phase::Writing { undecided };
+                out.push(Command::RetryRecord { checkpoint: pending.checkpoint });
+            }
+        }
+        self.advance(now_ms, out);
+    }
+
+    /// The enumerators are snapshotted, and no assignment made since is ahead of the triggers.
+    pub fn enumerators_snapshotted(
+        &mut self,
+        checkpoint: CheckpointId,
+        enumerators: Vec<EnumeratorSnapshot>,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Reply {
+        let waiting = self.pending.get_mut(&checkpoint).filter(|pending| pending.phase == Phase::Enumerators);
+        let (Some(pending), Some(running), false) = (waiting, &self.running, self.deposed) else { return Reply::Stale };
+        pending.enumerators = enumerators;
+        pending.phase = if running.subtasks.is_empty() { Phase::Acked } else { Phase::Acks };
+        out.push(Command::SendTriggers {
+            barrier: Barrier {
+                checkpoint,
+                attempt: pending.attempt,
+                purpose: pending.purpose,
+                mode: self.options.mode,
+            },
+            drain: pending.drain,
+        });
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// An enumerator cannot snapshot.
+    pub fn enumerator_failed(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: String,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Reply {
+        let waits = self.pending.get(&checkpoint).is_some_and(|pending| pending.phase == Phase::Enumerators);
+        if self.deposed || !waits {
+            return Reply::Stale;
+        }
+        self.abort(checkpoint, AbortReason::EnumeratorFailed(reason), now_ms, out);
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// A subtask's state is durable.
+    pub fn ack(&mut self, ack: Ack, metrics: AckMetrics, now_ms: i64, out: &mut Vec<Command>) -> AckReply {
+        let subtask = SubtaskId { vertex: ack.vertex, index: ack.subtask };
+        let running = match &self.running {
+            Some(running) if running.attempt == ack.attempt && !self.deposed => running,
+            _ => return AckReply::Stale,
+        };
+        if !running.subtasks.contains_key(&subtask) || ack.checkpoint >= self.next_id {
+            return AckReply::Unknown;
+        }
+        let Some(pending) = self.pending.get_mut(&ack.checkpoint) else {
+            return if self.recently_completed.contains(&ack.checkpoint) {
+                AckReply::Duplicate
+            } else {
+                AckReply::Discarded
+            };
+        };
+        match pending.phase {
+            // No trigger is out: nobody can have snapshotted for it.
+            Phase::Enumerators => return AckReply::Unknown,
+            Phase::Acked | Phase::Writing { .. } | Phase::Undecided { .. } => return AckReply::Duplicate,
+            Phase::Acks if pending.acked.contains_key(&subtask) => return AckReply::Duplicate,
+            Phase::Acks => {}
+        }
+        let sizes = sizes(&ack.state, &self.last_paths);
+        pending.paths.extend(ack.state.segments.iter().map(|segment| segment.path.clone()));
+        pending.acked.insert(subtask, ack.state);
+        if pending.acked.len() == running.subtasks.len() {
+            pending.phase = Phase::Acked;
+        }
+        self.statistics.acked(ack.checkpoint, subtask, sizes, metrics, now_ms);
+        self.advance(now_ms, out);
+        AckReply::Success
+    }
+
+    /// A subtask cannot snapshot.
+    pub fn declined(
+        &mut self,
+        checkpoint: CheckpointId,
+        attempt: AttemptId,
+        subtask: SubtaskId,
+        reason: String,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Reply {
+        let current = self.running.as_ref().is_some_and(|running| running.attempt == attempt);
+        let abortable = self.pending.get(&checkpoint).is_some_and(Pending::is_abortable);
+        if self.deposed || !current || !abortable {
+            return Reply::Stale;
+        }
+        self.abort(checkpoint, AbortReason::Declined { subtask, reason }, now_ms, out);
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// A subtask is behind the end of all its inputs. When all are, the final checkpoint is made.
+    pub fn end_of_data(
+        &mut self,
+        attempt: AttemptId,
+        subtask: SubtaskId,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Reply {
+        match &mut self.running {
+            Some(running) if running.attempt == attempt && running.subtasks.contains_key(&subtask) && !self.deposed => {
+                running.ended.insert(subtask);
+            }
+            _ => return Reply::Stale,
+        }
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// Manifest and slot exist.
+    pub fn record_written(&mut self, checkpoint: CheckpointId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        if self.deposed || self.recording() != Some(checkpoint) {
+            return Reply::Stale;
+        }
+        self.complete(checkpoint, now_ms, out);
+        self.settle(out);
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// Whether the slot exists could not be learnt. It is asked again after a pause; further checkpoints wait.
+    pub fn record_undecided(&mut self, checkpoint: CheckpointId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        let Some(pending) = self.pending.get_mut(&checkpoint).filter(|_| !self.deposed) else { return Reply::Stale };
+        let Phase::Writing { undecided } = pending.phase else { return Reply::Stale };
+        let pause = (UNDECIDED_PAUSE_MS << undecided.min(16)).min(UNDECIDED_PAUSE_MAX_MS);
+        pending.phase = Phase::Undecided { undecided: undecided + 1, retry_ms: now_ms + pause };
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// The record certainly does not exist and will not: the manifest could not be written, so no slot was tried.
+    pub fn record_failed(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: String,
+        now_ms: i64,
+        out: &mut Vec<Command>,
+    ) -> Reply {
+        if self.deposed || self.recording() != Some(checkpoint) {
+            return Reply::Stale;
+        }
+        self.abort(checkpoint, AbortReason::RecordFailed(reason), now_ms, out);
+        self.settle(out);
+        self.advance(now_ms, out);
+        Reply::Accepted
+    }
+
+    /// Another leader occupies the slot. Nothing is ever decided here again.
+    pub fn deposed(&mut self, out: &mut Vec<Command>) {
+        if std::mem::replace(&mut self.deposed, true) {
+            return;
+        }
+        let pending = self.pending.values().filter_map(|pending| pending.request);
+        for request in pending.chain(self.queue.drain(..).map(|request| request.id)) {
+            out.push(Command::Answer { request, result: Err(RequestError::Deposed) });
+        }
+        self.pending.clear();
+        self.running = None;
+        out.push(Command::StepDown);
+    }
+
+    /// The checkpoint whose record is being written or undecided.
+    fn recording(&self) -> Option<CheckpointId> {
+        self.pending.values().find(|pending| !pending.is_abortable()).map(|pending| pending.checkpoint)
+    }
+
+    /// Everything that follows from the present state: records, new checkpoints, the next wake-up.
+    fn advance(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        self.write_next_record(out);
+        self.start_due(now_ms, out);
+        assert!(self.pending.len() <= self.options.max_pending(), "too many pending checkpoints: {:?}", self.pending);
+        assert!(
+            self.pending.len() <= 1 || !self.pending.values().any(Pending::is_exclusive),
+            "a stop or final checkpoint is pending beside others: {:?}",
+            self.pending
+        );
+        self.wish_wake(now_ms, out);
+    }
+
+    /// One record at a time, oldest first.
+    fn write_next_record(&mut self, out: &mut Vec<Command>) {
+        if self.is_recording() {
+            return;
+        }
+        let Some(pending) = self.pending.values_mut().find(|pending| pending.phase == Phase::Acked) else { return };
+        self.retained_next = self.retained.clone();
+        let kept = Retained { checkpoint: pending.checkpoint, purpose: pending.purpose };
+        match pending.purpose {
+            // A plain savepoint is the user's: it commits nothing, so older checkpoints stay the place to fall back to.
+            Purpose::Savepoint => {}
+            // Its commits may begin behind this record, so nothing older may be restored silently; but it deletes nothing.
+            Purpose::StopWithSavepoint => self.retained_next.push(kept),
+            Purpose::Checkpoint | Purpose::Final => {
+                self.retained_next.push(kept);
+                let surplus = self.retained_next.len().saturating_sub(self.options.retained());
+                self.retained_next.drain(..surplus);
+            }
+        }
+        pending.phase = Phase::Writing { undecided: 0 };
+        out.push(Command::WriteRecord(Box::new(pending.take_record(self.retained_next.clone()))));
+    }
+
+    /// Its record exists: only now is it complete.
+    fn complete(&mut self, checkpoint: CheckpointId, now_ms: i64, out: &mut Vec<Command>) {
+        let pending = self.pending.remove(&checkpoint).expect("the caller has looked it up");
+        let retained = std::mem::take(&mut self.retained_next);
+        let dropped: Vec<_> = std::mem::replace(&mut self.retained, retained)
+            .into_iter()
+            .filter(|old| !self.retained.contains(old) && !is_savepoint(old.purpose))
+            .map(|old| old.checkpoint)
+            .collect();
+        self.statistics.completed(checkpoint, is_savepoint(pending.purpose), now_ms);
+        self.recently_completed.push_back(checkpoint);
+        if self.recently_completed.len() > RECENT {
+            self.recently_completed.pop_front();
+        }
+        if let Some(running) = self.running.as_mut().filter(|running| running.attempt == pending.attempt) {
+            running.closed |= pending.is_exclusive();
+            out.push(Command::NotifyComplete { checkpoint, attempt: pending.attempt, purpose: pending.purpose });
+        }
+        if !dropped.is_empty() {
+            self.statistics.discarded(&dropped);
+            out.push(Command::Drop { checkpoints: dropped });
+        }
+        if pending.purpose != Purpose::Savepoint {
+            self.failures_in_a_row = 0;
+            self.last_paths = pending.paths;
+            self.last_end_ms = Some(now_ms);
+            let subsumed: Vec<_> = self
+                .pending
+                .range(..checkpoint)
+                .filter(|(_, older)| !is_savepoint(older.purpose))
+                .map(|(older, _)| *older)
+                .collect();
+            for older in subsumed {
+                self.abort(older, AbortReason::Subsumed(checkpoint), now_ms, out);
+            }
+        }
+        if let Some(request) = pending.request {
+            out.push(Command::Answer { request, result: Ok(checkpoint) });
+        }
+    }
+
+    /// Gives a checkpoint up and deletes nothing: its segments may be part of the next one.
+    fn abort(&mut self, checkpoint: CheckpointId, reason: AbortReason, now_ms: i64, out: &mut Vec<Command>) {
+        let pending = self.pending.remove(&checkpoint).expect("the caller has looked it up");
+        self.statistics.failed(checkpoint, reason.to_string(), now_ms);
+        out.push(Command::Abort { checkpoint, attempt: pending.attempt, reason: reason.clone() });
+        if let Some(request) = pending.request {
+            let result = Err(RequestError::Failed { checkpoint, reason: reason.clone() });
+            out.push(Command::Answer { request, result });
+        }
+        if pending.purpose == Purpose::Final {
+            let pause = self.options.interval_ms.unwrap_or(FINAL_RETRY_PAUSE_MS).max(self.options.min_pause_ms);
+            self.final_retry_ms = Some(now_ms + pause);
+        }
+        if !is_savepoint(pending.purpose) {
+            self.last_end_ms = Some(now_ms);
+        }
+        if !reason.counts_as_failure() {
+            return;
+        }
+        if pending.has_ended_input() {
+            self.fail_job(format!("stop with drain failed after its input was ended: {reason}"), out);
+        } else if !is_savepoint(pending.purpose) {
+            self.failures_in_a_row += 1;
+            if self.options.tolerable_failed.is_some_and(|tolerable| self.failures_in_a_row > tolerable) {
+                let failures = std::mem::take(&mut self.failures_in_a_row);
+                self.fail_job(
+                    format!(
+                        "checkpoint {checkpoint} failed, {failures} in a row, more than \
+                         execution.checkpointing.tolerable-failed-checkpoints allows: {reason}"
+                    ),
+                    out,
+                );
+            }
+        }
+    }
+
+    fn fail_job(&mut self, reason: String, out: &mut Vec<Command>) {
+        if let Some(running) = self.running.as_mut().filter(|running| !running.closed) {
+            running.closed = true;
+            out.push(Command::FailJob { reason });
+        }
+    }
+
+    /// Says what can be restored, once no deployment runs and no record is in doubt.
+    fn settle(&mut self, out: &mut Vec<Command>) {
+        if self.running.is_none() && !self.is_recording() {
+            out.push(Command::Settled { newest: self.retained.last().map(|kept| kept.checkpoint) });
+        }
+    }
+}
+
+/// Bytes new since the last completed checkpoint, and bytes of all state.
+fn sizes(state: &SubtaskState, known: &BTreeSet<String>) -> (u64, u64) {
+    let bytes = |new_only: bool| {
+        let counted = state.segments.iter().filter(|segment| !new_only || !known.contains(&segment.path));
+        counted.map(|segment| segment.size_bytes).sum()
+    };
+    (bytes(true), bytes(false))
+}

@@ -1,0 +1,174 @@
+//! Behaviour of the life cycle machine, event by event.
+
+use super::*;
+use crate::ids::{AttemptId, AttemptNumber, Epoch};
+use crate::ports::ErrorKind;
+
+fn attempt(number: u32) -> AttemptId {
+    AttemptId { epoch: Epoch(3), attempt: AttemptNumber(number) }
+}
+
+fn failure(kind: ErrorKind) -> Failure {
+    Failure { subtask_name: Some("map (1/2)".to_owned()), ..Failure::of_job(kind, "broken") }
+}
+
+/// A job that runs at time 0 in attempt 0 and restarts after 100 ms, so often.
+fn running(attempts: u32) -> (Job, Vec<Command>) {
+    let options = Options { restart: RestartOptions::FixedDelay { attempts, delay_ms: 100 }, ..Options::default() };
+    let mut job = Job::new(Epoch(3), options, 1);
+    let mut out = Vec::new();
+    assert_eq!(job.submitted(2, &mut out), Reply::Accepted);
+    assert_eq!(job.status(), JobStatus::Created);
+    assert_eq!(job.deployed(attempt(0), 3), Reply::Accepted);
+    assert_eq!(job.status(), JobStatus::Running);
+    assert_eq!(std::mem::take(&mut out), [Command::Deploy(attempt(0))]);
+    (job, out)
+}
+
+#[test]
+fn a_job_finishes_when_all_subtasks_have_and_the_end_is_recorded() {
+    let (mut job, mut out) = running(0);
+    job.all_finished(attempt(0), 10, &mut out);
+    assert_eq!(std::mem::take(&mut out), [Command::RecordTerminal(JobStatus::Finished)]);
+    assert_eq!(job.status(), JobStatus::Running, "nobody may be told before the record");
+    job.terminal_recorded(11, &mut out);
+    assert_eq!(out, [Command::ReachedTerminal(JobStatus::Finished)]);
+    assert_eq!(job.cancel_requested(12, &mut out), Reply::Ignored);
+    let times: Vec<_> = job.timestamps().iter().filter(|(_, at)| *at > 0).collect();
+    let expected =
+        [(JobStatus::Initializing, 1), (JobStatus::Created, 2), (JobStatus::Running, 3), (JobStatus::Finished, 11)];
+    assert_eq!(times, expected);
+}
+
+#[test]
+fn a_restart_waits_for_its_delay_and_for_the_old_subtasks() {
+    for canceled_first in [false, true] {
+        let (mut job, mut out) = running(1);
+        job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+        assert_eq!(job.status(), JobStatus::Restarting);
+        let expected = [
+            Command::RecordFailure { attempt: attempt(0), restarts: true },
+            Command::CancelSubtasks(attempt(0)),
+            Command::ScheduleRestart { at_ms: 110 },
+        ];
+        assert_eq!(std::mem::take(&mut out), expected);
+        job.restart_due(109, &mut out);
+        if canceled_first {
+            job.subtasks_canceled(attempt(0), 20, &mut out);
+            assert_eq!(out, []);
+            job.restart_due(110, &mut out);
+        } else {
+            job.restart_due(110, &mut out);
+            assert_eq!(out, []);
+            job.subtasks_canceled(attempt(0), 120, &mut out);
+        }
+        assert_eq!(out, [Command::Deploy(attempt(1))]);
+        assert_eq!((job.status(), job.restarts()), (JobStatus::Restarting, 1));
+        job.deployed(attempt(1), 130);
+        assert_eq!(job.status(), JobStatus::Running);
+    }
+}
+
+#[test]
+fn a_failure_beyond_the_strategy_ends_the_job_when_its_subtasks_are_gone() {
+    let (mut job, mut out) = running(0);
+    job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+    assert_eq!(job.status(), JobStatus::Failing);
+    let expected =
+        [Command::RecordFailure { attempt: attempt(0), restarts: false }, Command::CancelSubtasks(attempt(0))];
+    assert_eq!(std::mem::take(&mut out), expected);
+    job.subtasks_canceled(attempt(0), 20, &mut out);
+    assert_eq!(std::mem::take(&mut out), [Command::RecordTerminal(JobStatus::Failed)]);
+    job.terminal_recorded(21, &mut out);
+    assert_eq!(job.status(), JobStatus::Failed);
+}
+
+#[test]
+fn errors_that_a_restart_does_not_cure_end_the_job_at_once() {
+    for kind in [ErrorKind::FixInput, ErrorKind::GiveUp] {
+        let (mut job, mut out) = running(9);
+        job.failed(attempt(0), failure(kind), 0.5, 10, &mut out);
+        assert_eq!(job.status(), JobStatus::Failing);
+        let (mut job, mut out) = running(9);
+        job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+        job.failed(attempt(0), failure(kind), 0.5, 11, &mut out);
+        assert_eq!(job.status(), JobStatus::Failing, "also when a restart was planned already");
+        job.subtasks_canceled(attempt(0), 12, &mut out);
+        assert_eq!(out.last(), Some(&Command::RecordTerminal(JobStatus::Failed)));
+    }
+}
+
+#[test]
+fn events_of_old_deployments_are_answered_and_not_obeyed() {
+    let (mut job, mut out) = running(9);
+    job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+    job.subtasks_canceled(attempt(0), 20, &mut out);
+    job.restart_due(110, &mut out);
+    out.clear();
+    for stale in [attempt(0), attempt(2)] {
+        assert_eq!(job.failed(stale, failure(ErrorKind::GiveUp), 0.5, 120, &mut out), Reply::Stale);
+        assert_eq!(job.deployed(stale, 120), Reply::Stale);
+        assert_eq!(job.subtasks_canceled(stale, 120, &mut out), Reply::Stale);
+        assert_eq!(job.all_finished(stale, 120, &mut out), Reply::Stale);
+        assert_eq!(job.stop_savepoint_done(stale), Reply::Stale);
+    }
+    assert_eq!((out, job.status()), (vec![], JobStatus::Restarting));
+}
+
+#[test]
+fn a_cancelled_job_waits_for_its_subtasks_and_does_not_restart() {
+    let (mut job, mut out) = running(9);
+    job.cancel_requested(10, &mut out);
+    assert_eq!(std::mem::take(&mut out), [Command::CancelSubtasks(attempt(0))]);
+    job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 11, &mut out);
+    assert_eq!((job.status(), out.len()), (JobStatus::Cancelling, 0));
+    job.subtasks_canceled(attempt(0), 12, &mut out);
+    job.terminal_recorded(13, &mut out);
+    assert_eq!(out, [Command::RecordTerminal(JobStatus::Canceled), Command::ReachedTerminal(JobStatus::Canceled)]);
+}
+
+#[test]
+fn a_job_between_two_deployments_is_cancelled_at_once() {
+    let (mut job, mut out) = running(9);
+    job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+    job.subtasks_canceled(attempt(0), 11, &mut out);
+    out.clear();
+    job.cancel_requested(12, &mut out);
+    assert_eq!(out, [Command::RecordTerminal(JobStatus::Canceled)]);
+    assert_eq!(job.restart_due(110, &mut out), Reply::Ignored);
+}
+
+#[test]
+fn a_stop_interrupted_by_a_failure_is_told_and_the_job_goes_on() {
+    let (mut job, mut out) = running(9);
+    job.stop_savepoint_done(attempt(0));
+    job.failed(attempt(0), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+    assert!(out.contains(&Command::StopInterrupted));
+    assert_eq!(job.status(), JobStatus::Restarting);
+}
+
+#[test]
+fn a_deposed_leader_suspends_the_job_without_recording_an_end() {
+    let (mut job, mut out) = running(9);
+    job.leadership_lost(10, &mut out);
+    job.subtasks_canceled(attempt(0), 11, &mut out);
+    assert_eq!(out, [Command::CancelSubtasks(attempt(0)), Command::ReachedTerminal(JobStatus::Suspended)]);
+    assert!(!job.status().is_globally_terminal());
+}
+
+#[test]
+fn the_exception_history_is_bounded_and_groups_what_follows_a_root_cause() {
+    let (mut job, mut out) = running(99);
+    for number in 0..18 {
+        let now = i64::from(number) * 1_000;
+        job.failed(attempt(number), failure(ErrorKind::Retry), 0.5, now, &mut out);
+        job.failed(attempt(number), failure(ErrorKind::Retry), 0.5, now + 1, &mut out);
+        job.subtasks_canceled(attempt(number), now + 2, &mut out);
+        job.restart_due(now + 100, &mut out);
+    }
+    let entries: Vec<_> = job.exceptions().entries().collect();
+    assert_eq!((entries.len(), job.exceptions().is_truncated()), (16, true));
+    assert_eq!((entries[0].timestamp_ms, entries[0].concurrent.len()), (17_000, 1));
+    assert_eq!(entries[0].subtask_name.as_deref(), Some("map (1/2)"));
+    assert_eq!(entries[0].attempt, "3.17");
+}

@@ -1,0 +1,23 @@
+//! The life of a job: its states, its deployments, and what follows a failure.
+//!
+//! - [`machine`]: the life cycle machine [`Job`]
+//! - [`status`]: Flink's job states, each with the time it was entered
+//! - [`restart`]: whether and when a failed job is deployed again
+//! - [`exceptions`]: the failures a user can look at
+
+pub mod exceptions;
+pub mod machine;
+pub mod restart;
+pub mod status;
+
+#[cfg(test)]
+mod exploration_tests;
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod restart_tests;
+
+pub use exceptions::{ExceptionEntry, ExceptionHistory, Failure};
+pub use machine::{Command, Job, Options, Reply};
+pub use restart::{RestartOptions, RestartStrategy};
+pub use status::{JobStatus, StatusTimestamps};
