@@ -1,1 +1,4 @@
 //! Placeholder while the layer is laid out.
+
+pub mod metrics;
+pub mod view;

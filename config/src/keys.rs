@@ -136,6 +136,8 @@ keys! {
         SAVEPOINT_DIR: Option<String> = "execution.checkpointing.savepoint-dir", "";
         /// What becomes of the checkpoints of a job that has ended.
         CHECKPOINT_RETENTION: CheckpointRetention = "execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION";
+        /// Checkpoints that statistics remember one by one.
+        CHECKPOINT_HISTORY: NonZeroU32 = "web.checkpoints.history", "10";
         /// Savepoint or checkpoint to start from, as the flag `-s`.
         RECOVERY_PATH: Option<String> = "execution.state-recovery.path", "";
         /// Whether state that no operator of the job claims may be dropped, as the flag `--allow-non-restored-state`.
