@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo xtask`: the tasks of the project. `verify` is the finish line of every change; `tidy`, `features` and
+//! `licences` are parts of it; `benchmarks` and `torture` are run by hand. Only `benchmarks` writes a file.
+
+mod benchmarks;
+mod features;
+mod licences;
+mod shell;
+mod source;
+mod tidy;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  verify                 fmt --check, clippy, tests, docs, licences, tidy, features; rewrites nothing
+  tidy [--print-ratchet] layers, file openings, sizes, dead files, words; with the flag, prints what
+                         xtask/ratchet.toml would have to list
+  features               docs/features.md against docs/features/table.md and the tests of the workspace
+  licences               licences of all dependencies
+  benchmarks [--quick]   runs the benchmarks and writes docs/benchmarks.md
+                         (with --quick: short runs, into target/benchmarks-quick.md)
+  torture                kills the main job many times and checks its output; takes minutes";
+
+/// What a task finds wrong, a line each.
+type Problems = Vec<String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = root();
+    let result = match arguments.as_slice() {
+        ["verify"] => verify::run(&root),
+        ["tidy"] => report("tidy", tidy::run(&root)),
+        ["tidy", "--print-ratchet"] => tidy::print_ratchet(&root),
+        ["features"] => report("features", features::run(&root)),
+        ["licences"] => report("licences", licences::run(&root)),
+        ["benchmarks"] => benchmarks::run(&root, false),
+        ["benchmarks", "--quick"] => benchmarks::run(&root, true),
+        ["torture"] => shell::cargo(
+            &root,
+            &["test", "--release", "-p", "millstream", "--test", "torture", "--", "--ignored", "--nocapture"],
+        ),
+        ["--help" | "-h" | "help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("xtask: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().expect("xtask is a folder of the workspace").to_path_buf()
+}
+
+/// Prints the problems; any is an error.
+fn report(task: &str, problems: Result<Problems, String>) -> Result<(), String> {
+    let problems = problems?;
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    match problems.len() {
+        0 => {
+            println!("{task}: ok");
+            Ok(())
+        }
+        count => Err(format!("{task}: {count} problems")),
+    }
+}
