@@ -19,6 +19,7 @@ pub mod element;
 pub mod exchange;
 #[cfg(test)]
 mod exploration;
+pub mod graph;
 pub mod ids;
 pub mod job;
 pub mod key;

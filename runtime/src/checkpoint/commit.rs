@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod commit_tests;
+#[cfg(test)]
+mod exploration_tests;
 
 use std::collections::BTreeMap;
 

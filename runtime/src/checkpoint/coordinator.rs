@@ -7,6 +7,8 @@
 mod command;
 #[cfg(test)]
 mod coordinator_tests;
+#[cfg(test)]
+mod exploration_tests;
 mod options;
 mod pending;
 mod requests;

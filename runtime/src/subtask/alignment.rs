@@ -3,7 +3,7 @@
 //! Channels are first-in first-out and every barrier goes down every channel, also behind the end of its input. A newer
 //! barrier that comes while an older one is incomplete means that the older checkpoint was aborted upstream.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::element::{Barrier, CheckpointingMode};
 use crate::ids::{ChannelIndex, CheckpointId};
@@ -30,13 +30,21 @@ pub struct Alignment {
     over: Option<CheckpointId>,
     /// Aborted before all their barriers came; at most the checkpoints that run at once.
     aborted: BTreeSet<CheckpointId>,
+    /// At least once: which channels have delivered which barrier.
+    counting: BTreeMap<CheckpointId, Vec<bool>>,
 }
 
 impl Alignment {
     /// No checkpoint under way, over this many channels.
     #[must_use]
     pub fn new(channels: usize) -> Self {
-        Self { delivered: vec![false; channels], current: None, over: None, aborted: BTreeSet::new() }
+        Self {
+            delivered: vec![false; channels],
+            current: None,
+            over: None,
+            aborted: BTreeSet::new(),
+            counting: BTreeMap::new(),
+        }
     }
 
     /// The checkpoint under way.
@@ -56,6 +64,9 @@ impl Alignment {
     pub fn arrived(&mut self, channel: ChannelIndex, barrier: Barrier) -> Arrival {
         if self.over.is_some_and(|over| barrier.checkpoint <= over) || self.aborted.contains(&barrier.checkpoint) {
             return Arrival::Late;
+        }
+        if barrier.mode == CheckpointingMode::AtLeastOnce {
+            return self.count(channel, barrier.checkpoint);
         }
         let replaced = match self.current {
             Some(current) if barrier.checkpoint < current.checkpoint => return Arrival::Late,
@@ -82,6 +93,19 @@ impl Alignment {
         }
     }
 
+    /// Nothing waits, so barriers of several checkpoints may be under way: each is complete with its last barrier.
+    fn count(&mut self, channel: ChannelIndex, checkpoint: CheckpointId) -> Arrival {
+        let channels = self.delivered.len();
+        let delivered = self.counting.entry(checkpoint).or_insert_with(|| vec![false; channels]);
+        delivered[channel.0 as usize] = true;
+        if !delivered.iter().all(|delivered| *delivered) {
+            return Arrival::Wait;
+        }
+        let older = self.counting.keys().next().copied().filter(|older| *older < checkpoint);
+        self.finish(checkpoint);
+        older.map_or(Arrival::Complete, |older| Arrival::Subsumes(older, true))
+    }
+
     /// The checkpoint was aborted; true when channels were waiting for it.
     pub fn abort(&mut self, checkpoint: CheckpointId) -> bool {
         match self.current {
@@ -90,6 +114,7 @@ impl Alignment {
                 true
             }
             Some(_) | None => {
+                self.counting.remove(&checkpoint);
                 if self.over.is_none_or(|over| checkpoint > over) {
                     self.aborted.insert(checkpoint);
                 }
@@ -101,6 +126,8 @@ impl Alignment {
     fn finish(&mut self, checkpoint: CheckpointId) {
         self.over = self.over.max(Some(checkpoint));
         self.aborted = self.aborted.split_off(&checkpoint);
+        self.counting = self.counting.split_off(&checkpoint);
+        self.counting.remove(&checkpoint);
         self.current = None;
         self.delivered.fill(false);
     }

@@ -1,0 +1,112 @@
+//! The job graph: chains of operators that are deployed together, and the edges between them.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::build::ChainPlan;
+use super::stream::{EnumeratorFactory, ShipStrategy};
+use crate::ids::{OperatorUid, VertexId};
+
+/// An edge between two vertices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobEdge {
+    /// Index of the sending vertex.
+    pub source: usize,
+    /// Which of the sender's edges it is.
+    pub output: usize,
+    /// Index of the receiving vertex.
+    pub target: usize,
+    /// Which input of the receiver.
+    pub input: u8,
+    /// How rows choose their channel, `Forward` resolved.
+    pub strategy: ShipStrategy,
+}
+
+impl JobEdge {
+    /// Whether subtask i sends to subtask i only.
+    #[must_use]
+    pub fn is_pointwise(&self) -> bool {
+        self.strategy == ShipStrategy::Forward
+    }
+}
+
+/// A chain of operators, deployed as `parallelism` subtasks.
+#[derive(Clone)]
+pub struct JobVertex {
+    /// Derived from the uid of its first operator.
+    pub id: VertexId,
+    /// Names of its operators, joined by arrows.
+    pub name: String,
+    /// Uids of its operators, in chain order.
+    pub operators: Vec<OperatorUid>,
+    /// Number of subtasks.
+    pub parallelism: u32,
+    /// Number of key groups.
+    pub max_parallelism: u16,
+    /// Makes the enumerator, if it reads a source: the uid of the source and the factory.
+    pub enumerator: Option<(OperatorUid, Arc<dyn EnumeratorFactory>)>,
+    /// Makes the operators of a subtask.
+    pub plan: Arc<ChainPlan>,
+}
+
+/// A job that can be deployed.
+#[derive(Clone)]
+pub struct JobGraph {
+    /// Name of the job.
+    pub name: String,
+    /// Vertices in topological order.
+    pub vertices: Vec<JobVertex>,
+    /// Edges, grouped by sender in the order of its outputs.
+    pub edges: Vec<JobEdge>,
+    /// Stateful operators without a uid of the user's: their state is found by name only.
+    pub without_uid: Vec<String>,
+    /// The shortest transaction time-out of a sink, with its name.
+    pub transaction_timeout: Option<(String, u64)>,
+    /// Types of the records on the edges, for the fingerprint.
+    pub types: Vec<&'static str>,
+}
+
+impl JobGraph {
+    /// Digest of uids, types and edges; parallelism is not part of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let mut text = String::new();
+        for vertex in &self.vertices {
+            for uid in &vertex.operators {
+                text.push_str(&uid.0);
+                text.push('\n');
+            }
+        }
+        for edge in &self.edges {
+            text.push_str(&format!("{}>{}:{} {}\n", edge.source, edge.target, edge.input, edge.strategy.name()));
+        }
+        self.types.iter().for_each(|name| text.push_str(name));
+        xxh3_128(text.as_bytes()).to_be_bytes()
+    }
+
+    /// Edges into a vertex.
+    pub fn inputs(&self, vertex: usize) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.target == vertex)
+    }
+
+    /// Edges out of a vertex, in the order of its outputs.
+    pub fn outputs(&self, vertex: usize) -> impl Iterator<Item = &JobEdge> {
+        self.edges.iter().filter(move |edge| edge.source == vertex)
+    }
+
+    /// The greatest parallelism: the slots that the job needs.
+    #[must_use]
+    pub fn parallelism(&self) -> u32 {
+        self.vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(1)
+    }
+
+    /// Whether every source ends by itself.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.vertices
+            .iter()
+            .filter_map(|vertex| vertex.enumerator.as_ref())
+            .all(|(_, enumerator)| enumerator.is_bounded())
+    }
+}

@@ -1,0 +1,10 @@
+//! The job as a graph: what the API records ([`stream`]), what is deployed ([`job`]), and how one becomes the other
+//! ([`chaining`]); [`build`] makes the operators of one subtask.
+
+pub mod build;
+pub mod chaining;
+pub mod job;
+pub mod stream;
+
+pub use job::{JobEdge, JobGraph, JobVertex};
+pub use stream::{NodeId, StreamGraph};
