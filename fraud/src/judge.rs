@@ -113,6 +113,10 @@ impl UserState {
     #[inline]
     pub fn accept(&mut self, transaction: &Transaction) {
         self.user_id = transaction.user_id;
+        // Most users hold back one at a time: growing by the usual four would double a user's memory.
+        if self.held.capacity() == 0 {
+            self.held.reserve_exact(1);
+        }
         self.held.push(Reverse(Held {
             time: transaction.time,
             transaction_id: transaction.transaction_id,
@@ -263,8 +267,8 @@ impl UserState {
         self.recent.forget_until(small_after);
         self.last_small_alert = self.last_small_alert.filter(|time| *time > small_after);
         self.previous = self.previous.filter(|stop| stop.time > next.saturating_sub(JOURNEY_MS));
-        // Most users hold nothing back most of the time: a burst must not keep its memory.
-        if self.held.is_empty() && self.held.capacity() > 4 {
+        // Most users hold nothing back most of the time: the allocator hands the same warm memory to the next one.
+        if self.held.is_empty() && self.held.capacity() > 0 {
             self.held = BinaryHeap::new();
         }
     }

@@ -76,6 +76,10 @@ impl RecentPurchases {
         if let Some(counts) = &mut self.counts {
             counts.add(&purchase);
         }
+        // Most users buy once in ten minutes: growing by the usual four would double a user's memory.
+        if self.purchases.capacity() == 0 {
+            self.purchases.reserve_exact(1);
+        }
         self.purchases.push_back(purchase);
     }
 
@@ -89,7 +93,7 @@ impl RecentPurchases {
         if self.counts.is_some() && self.purchases.len() <= SCANNED / 2 {
             self.counts = None;
         }
-        if self.purchases.is_empty() && self.purchases.capacity() > 4 {
+        if self.purchases.is_empty() && self.purchases.capacity() > 0 {
             self.purchases = VecDeque::new();
         }
     }
