@@ -1,0 +1,50 @@
+//! Asks the REST server of a running program. An answer that does not come is no error: the program may be starting, or
+//! have been killed.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Where the server of one run listens.
+pub struct Rest {
+    /// On 127.0.0.1.
+    pub port: u16,
+}
+
+impl Rest {
+    /// A port that is free now.
+    pub fn on_free_port() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        Self { port: listener.local_addr().expect("a bound port").port() }
+    }
+
+    /// Id of the running job.
+    pub fn running_job(&self) -> Option<String> {
+        let jobs = self.get("/jobs")?;
+        let running = jobs["jobs"].as_array()?.iter().find(|job| job["status"] == "RUNNING")?;
+        running["id"].as_str().map(str::to_string)
+    }
+
+    /// Checkpoints the job has completed, the one it was restored from included.
+    pub fn completed_checkpoints(&self, job: &str) -> Option<u64> {
+        let counts = &self.get(&format!("/jobs/{job}/checkpoints"))?["counts"];
+        Some(counts["completed"].as_u64()? + counts["restored"].as_u64().unwrap_or(0))
+    }
+
+    fn get(&self, path: &str) -> Option<Value> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        // Version 1.0, so that the answer is neither chunked nor kept open.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        if head.split(' ').nth(1) != Some("200") {
+            return None;
+        }
+        serde_json::from_str(body).ok()
+    }
+}
