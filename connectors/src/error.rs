@@ -21,6 +21,6 @@ pub(crate) fn io_error(action: &str, path: &Path, error: &io::Error) -> PortErro
 }
 
 /// Locks a mutex whose holder may have panicked: what it guards is replaced whole, never half.
-pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

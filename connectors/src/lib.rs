@@ -4,6 +4,9 @@
 //! |---|---|
 //! | lines of files in a folder, once or for ever | [`file::source`] |
 //! | rows as lines of files, exactly once | [`file::sink`] |
+//! | records from a function or a collection | [`generator`], [`collection`] |
+//! | a source slowed down | [`rate_limit`] |
+//! | rows on standard output, or nowhere | [`print`], [`blackhole`] |
 //!
 //! ```no_run
 //! use millstream_connectors::file::source::FileSource;
@@ -11,7 +14,12 @@
 //! ```
 #![deny(missing_docs)]
 
+pub mod blackhole;
+pub mod collection;
 mod error;
 pub mod file;
+pub mod generator;
+pub mod print;
+pub mod rate_limit;
 #[cfg(test)]
 mod test_world;
