@@ -19,7 +19,7 @@ fn main() {
         .map(|id| Transaction {
             transaction_id: id,
             user_id: below(USERS),
-            time: (id * 86 + below(3_000)).cast_signed(),
+            time: i64::try_from(id * 86 + below(3_000)).expect("a day"),
             amount_cents: below(20_000),
             merchant: "m17".into(),
             city: "Lisbon".into(),

@@ -33,7 +33,7 @@ impl Random {
     /// As [`Random::below`], for times and distances.
     #[inline]
     pub(super) fn below_i64(&mut self, limit: i64) -> i64 {
-        self.below(limit.unsigned_abs()).cast_signed()
+        i64::try_from(self.below(limit.unsigned_abs())).expect("less than an i64")
     }
 
     /// One of several.
