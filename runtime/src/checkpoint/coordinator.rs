@@ -10,6 +10,7 @@ mod coordinator_tests;
 #[cfg(test)]
 mod exploration_tests;
 mod options;
+mod outcome;
 mod pending;
 mod requests;
 mod statistics;
@@ -21,14 +22,14 @@ pub use command::{
     StartError,
 };
 pub use options::Options;
-use pending::{Pending, Phase, is_savepoint};
+use pending::{Pending, Phase};
 pub use statistics::{
     AckMetrics, CheckpointStatistics, CheckpointStatus, Counts, Distribution, RestoredStatistics, Statistics,
     SubtaskStatistics, Summary, VertexStatistics,
 };
 
 use crate::checkpoint::manifest::{Ack, SubtaskState};
-use crate::element::{Barrier, Purpose};
+use crate::element::Barrier;
 use crate::ids::{AttemptId, CheckpointId, SubtaskId};
 
 /// First pause before an undecided record is looked at again; doubled each time.
@@ -190,9 +191,7 @@ impl Coordinator {
         for checkpoint in abortable {
             self.abort(checkpoint, AbortReason::AttemptEnded(attempt), now_ms, out);
         }
-        for request in self.queue.drain(..) {
-            out.push(Command::Answer { request: request.id, result: Err(RequestError::NotRunning) });
-        }
+        self.refuse_waiting(out);
         self.settle(out);
         self.advance(now_ms, out);
         Reply::Accepted
@@ -409,120 +408,6 @@ impl Coordinator {
             self.pending
         );
         self.wish_wake(now_ms, out);
-    }
-
-    /// One record at a time, oldest first.
-    fn write_next_record(&mut self, out: &mut Vec<Command>) {
-        if self.is_recording() {
-            return;
-        }
-        let Some(pending) = self.pending.values_mut().find(|pending| pending.phase == Phase::Acked) else { return };
-        self.retained_next = self.retained.clone();
-        let kept = Retained { checkpoint: pending.checkpoint, purpose: pending.purpose };
-        match pending.purpose {
-            // A plain savepoint is the user's: it commits nothing, so older checkpoints stay the place to fall back to.
-            Purpose::Savepoint => {}
-            // Its commits may begin behind this record, so nothing older may be restored silently; but it deletes nothing.
-            Purpose::StopWithSavepoint => self.retained_next.push(kept),
-            Purpose::Checkpoint | Purpose::Final => {
-                self.retained_next.push(kept);
-                let surplus = self.retained_next.len().saturating_sub(self.options.retained());
-                self.retained_next.drain(..surplus);
-            }
-        }
-        pending.phase = Phase::Writing { undecided: 0 };
-        out.push(Command::WriteRecord(Box::new(pending.take_record(self.retained_next.clone()))));
-    }
-
-    /// Its record exists: only now is it complete.
-    fn complete(&mut self, checkpoint: CheckpointId, now_ms: i64, out: &mut Vec<Command>) {
-        let pending = self.pending.remove(&checkpoint).expect("the caller has looked it up");
-        let retained = std::mem::take(&mut self.retained_next);
-        let dropped: Vec<_> = std::mem::replace(&mut self.retained, retained)
-            .into_iter()
-            .filter(|old| !self.retained.contains(old) && !is_savepoint(old.purpose))
-            .map(|old| old.checkpoint)
-            .collect();
-        self.statistics.completed(checkpoint, is_savepoint(pending.purpose), now_ms);
-        self.recently_completed.push_back(checkpoint);
-        if self.recently_completed.len() > RECENT {
-            self.recently_completed.pop_front();
-        }
-        if let Some(running) = self.running.as_mut().filter(|running| running.attempt == pending.attempt) {
-            running.closed |= pending.is_exclusive();
-            out.push(Command::NotifyComplete { checkpoint, attempt: pending.attempt, purpose: pending.purpose });
-        }
-        if !dropped.is_empty() {
-            self.statistics.discarded(&dropped);
-            out.push(Command::Drop { checkpoints: dropped });
-        }
-        if pending.purpose != Purpose::Savepoint {
-            self.failures_in_a_row = 0;
-            self.last_paths = pending.paths;
-            self.last_end_ms = Some(now_ms);
-            let subsumed: Vec<_> = self
-                .pending
-                .range(..checkpoint)
-                .filter(|(_, older)| !is_savepoint(older.purpose))
-                .map(|(older, _)| *older)
-                .collect();
-            for older in subsumed {
-                self.abort(older, AbortReason::Subsumed(checkpoint), now_ms, out);
-            }
-        }
-        if let Some(request) = pending.request {
-            out.push(Command::Answer { request, result: Ok(checkpoint) });
-        }
-    }
-
-    /// Gives a checkpoint up and deletes nothing: its segments may be part of the next one.
-    fn abort(&mut self, checkpoint: CheckpointId, reason: AbortReason, now_ms: i64, out: &mut Vec<Command>) {
-        let pending = self.pending.remove(&checkpoint).expect("the caller has looked it up");
-        self.statistics.failed(checkpoint, reason.to_string(), now_ms);
-        out.push(Command::Abort { checkpoint, attempt: pending.attempt, reason: reason.clone() });
-        if let Some(request) = pending.request {
-            let result = Err(RequestError::Failed { checkpoint, reason: reason.clone() });
-            out.push(Command::Answer { request, result });
-        }
-        if pending.purpose == Purpose::Final {
-            let pause = self.options.interval_ms.unwrap_or(FINAL_RETRY_PAUSE_MS).max(self.options.min_pause_ms);
-            self.final_retry_ms = Some(now_ms + pause);
-        }
-        if !is_savepoint(pending.purpose) {
-            self.last_end_ms = Some(now_ms);
-        }
-        if !reason.counts_as_failure() {
-            return;
-        }
-        if pending.has_ended_input() {
-            self.fail_job(format!("stop with drain failed after its input was ended: {reason}"), out);
-        } else if !is_savepoint(pending.purpose) {
-            self.failures_in_a_row += 1;
-            if self.options.tolerable_failed.is_some_and(|tolerable| self.failures_in_a_row > tolerable) {
-                let failures = std::mem::take(&mut self.failures_in_a_row);
-                self.fail_job(
-                    format!(
-                        "checkpoint {checkpoint} failed, {failures} in a row, more than \
-                         execution.checkpointing.tolerable-failed-checkpoints allows: {reason}"
-                    ),
-                    out,
-                );
-            }
-        }
-    }
-
-    fn fail_job(&mut self, reason: String, out: &mut Vec<Command>) {
-        if let Some(running) = self.running.as_mut().filter(|running| !running.closed) {
-            running.closed = true;
-            out.push(Command::FailJob { reason });
-        }
-    }
-
-    /// Says what can be restored, once no deployment runs and no record is in doubt.
-    fn settle(&mut self, out: &mut Vec<Command>) {
-        if self.running.is_none() && !self.is_recording() {
-            out.push(Command::Settled { newest: self.retained.last().map(|kept| kept.checkpoint) });
-        }
     }
 }
 

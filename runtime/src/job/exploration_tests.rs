@@ -1,5 +1,6 @@
 //! Everything that can happen to a job of few failures, in every order: two deployments never overlap, every job ends
 //! once, and its end is told only behind its record.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::exploration::{Explored, Model, explore};

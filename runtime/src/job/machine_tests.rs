@@ -1,4 +1,5 @@
 //! Behaviour of the life cycle machine, event by event.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::ids::{AttemptId, AttemptNumber, Epoch};

@@ -1,4 +1,5 @@
 //! Scripted failures give the exact restart times of Flink's strategies.
+#![allow(clippy::unwrap_used)]
 
 use super::RestartOptions;
 use super::restart::RestartStrategy;

@@ -1,4 +1,5 @@
 //! Behaviour of the commit machine, event by event.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 

@@ -1,5 +1,6 @@
 //! Everything that can happen to a sink of few cuts, in every order: completions late and repeated, savepoints, lost
 //! answers, crashes and restores. Every row becomes visible once.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 
@@ -72,7 +73,7 @@ struct World {
     failures_left: u32,
 }
 
-const CUTS: u64 = 4;
+const CUTS: u64 = 3;
 
 impl World {
     fn new(mutant: Mutant) -> Self {
@@ -254,14 +255,14 @@ impl Model for World {
 }
 
 fn explore_with(mutant: Mutant) -> Explored<Event> {
-    explore(World::new(mutant), 1_000_000)
+    explore(World::new(mutant), 200_000)
 }
 
 #[test]
 fn every_order_of_cuts_completions_commits_and_crashes_shows_each_row_once() {
     let explored = explore_with(Mutant::None);
     assert!(explored.violation.is_none(), "{:?}", explored.violation);
-    assert_eq!((explored.states, explored.transitions, explored.ends), (0, 0, 0));
+    assert_eq!((explored.states, explored.transitions, explored.ends), (46_206, 152_694, 326));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Behaviour of the coordinator, event by event: a source and a sink subtask, checkpoints every second.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::checkpoint::manifest::SegmentRef;
-use crate::element::CheckpointingMode;
+use crate::element::{CheckpointingMode, Purpose};
 use crate::ids::{AttemptNumber, CutNumber, Epoch, SubtaskIndex, VertexId};
 
 /// The coordinator with its commands.
