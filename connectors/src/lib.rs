@@ -4,6 +4,7 @@
 //! |---|---|
 //! | lines of files in a folder, once or for ever | [`file::source`] |
 //! | rows as lines of files, exactly once | [`file::sink`] |
+//! | rows as entries of a table in LMDB, exactly once | [`table`] |
 //! | records from a function or a collection | [`generator`], [`collection`] |
 //! | a source slowed down | [`rate_limit`] |
 //! | rows on standard output, or nowhere | [`print`], [`blackhole`] |
@@ -21,5 +22,6 @@ pub mod file;
 pub mod generator;
 pub mod print;
 pub mod rate_limit;
+pub mod table;
 #[cfg(test)]
 mod test_world;

@@ -1,5 +1,5 @@
 //! Files in a folder: [`source`] reads their lines, [`sink`] writes rows as lines exactly once.
 
-mod durable;
+pub(crate) mod durable;
 pub mod sink;
 pub mod source;
