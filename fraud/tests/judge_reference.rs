@@ -102,7 +102,8 @@ const PLACES: [(&str, f64, f64); 6] = [
 fn transactions() -> impl Strategy<Value = Vec<Transaction>> {
     let reach = prop_oneof![Just(2 * MINUTE), Just(30 * MINUTE), Just(200 * MINUTE), Just(5 * 24 * 60 * MINUTE)];
     let places = prop_oneof![Just(1_usize), Just(3), Just(6)];
-    (reach, places, 0_usize..120).prop_flat_map(|(reach, places, count)| {
+    let count = prop_oneof![5 => 0_usize..120, 1 => 200_usize..400];
+    (reach, places, count).prop_flat_map(|(reach, places, count)| {
         let one = (-reach / 2..reach, 0..places, prop_oneof![0_u64..1_200, 900_u64..1_100], any::<bool>());
         (prop::collection::vec(one, count), Just((0..count as u64).collect::<Vec<_>>()).prop_shuffle()).prop_map(
             |(drawn, ids)| {
@@ -126,7 +127,9 @@ fn transactions() -> impl Strategy<Value = Vec<Transaction>> {
 }
 
 fn rule_sets() -> impl Strategy<Value = Vec<RuleSet>> {
-    let numbers = (0_u64..14, 0_u64..1_300, 0_u64..6, 0_u64..4);
+    // High counts reach the way in which busy users are counted.
+    let small_count = prop_oneof![2 => 0_u64..6, 1 => 20_u64..120];
+    let numbers = (0_u64..14, 0_u64..1_300, small_count, 0_u64..4);
     let speed = prop_oneof![Just(0.0), Just(900.0), Just(5.0), Just(f64::MAX)];
     let one =
         (-60_i64..200, numbers, speed, any::<bool>()).prop_map(|(from, numbers, max_speed_kmh, blocked)| RuleSet {

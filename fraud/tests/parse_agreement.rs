@@ -138,6 +138,17 @@ fn everything_else_is_malformed_and_says_why() {
 }
 
 #[test]
+fn both_ways_agree_on_every_byte_at_every_place() {
+    for at in 0..LINE.len() {
+        for byte in 0..=u8::MAX {
+            let mut line = LINE.as_bytes().to_vec();
+            line[at] = byte;
+            let _ = agree(&line);
+        }
+    }
+}
+
+#[test]
 fn blank_is_json_white_space_only() {
     assert!(is_blank(b"") && is_blank(b" \t\r"));
     assert!(!is_blank(b" x") && !is_blank("\u{a0}".as_bytes()));

@@ -1,5 +1,5 @@
 //! The fast path: a transaction of the usual shape, in one pass over its bytes. It accepts only what the strict path
-//! accepts, with equal values, and gives up on all else (unknown or repeated keys, escapes, exponents, any error):
+//! accepts, with equal values, and gives up on all else (unknown keys, escapes, exponents, any error):
 //! the property tests hold the two together.
 
 use compact_str::CompactString;
@@ -74,9 +74,7 @@ pub(super) fn scan_transaction(line: &[u8]) -> Option<Transaction> {
             }
             _ => return None,
         };
-        if seen & bit != 0 {
-            return None;
-        }
+        // Of equal keys the last counts, here as in the strict path.
         seen |= bit;
         scanner.skip_space();
         match scanner.next()? {
