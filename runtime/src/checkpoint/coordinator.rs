@@ -172,7 +172,7 @@ impl Coordinator {
         assert!(self.pending.is_empty(), "checkpoints pending without a deployment: {:?}", self.pending);
         self.last_attempt = Some(attempt);
         self.next_id = self.next_id.max(floor);
-        self.next_periodic_ms = now_ms + self.options.interval_ms.unwrap_or(0);
+        self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0));
         self.final_retry_ms = None;
         let subtasks = subtasks.into_iter().collect();
         self.running = Some(Running { attempt, subtasks, ended: BTreeSet::new(), closed: false });
@@ -208,7 +208,9 @@ impl Coordinator {
         let expired: Vec<_> = self
             .pending
             .values()
-            .filter(|pending| pending.is_abortable() && pending.triggered_ms + self.options.timeout_ms <= now_ms)
+            .filter(|pending| {
+                pending.is_abortable() && pending.triggered_ms.saturating_add(self.options.timeout_ms) <= now_ms
+            })
             .map(|pending| pending.checkpoint)
             .collect();
         for checkpoint in expired {

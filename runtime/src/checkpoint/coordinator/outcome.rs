@@ -82,7 +82,7 @@ impl Coordinator {
         }
         if pending.purpose == Purpose::Final {
             let pause = self.options.interval_ms.unwrap_or(FINAL_RETRY_PAUSE_MS).max(self.options.min_pause_ms);
-            self.final_retry_ms = Some(now_ms + pause);
+            self.final_retry_ms = Some(now_ms.saturating_add(pause));
         }
         if !is_savepoint(pending.purpose) {
             self.last_end_ms = Some(now_ms);

@@ -90,7 +90,7 @@ impl Coordinator {
             return self.pending.is_empty().then(|| self.final_retry_ms.unwrap_or(i64::MIN));
         }
         self.options.interval_ms?;
-        let pause = self.last_end_ms.map_or(i64::MIN, |end| end + self.options.min_pause_ms);
+        let pause = self.last_end_ms.map_or(i64::MIN, |end| end.saturating_add(self.options.min_pause_ms));
         Some(self.next_periodic_ms.max(pause))
     }
 
@@ -101,7 +101,7 @@ impl Coordinator {
         self.next_id = CheckpointId(checkpoint.0 + 1);
         if purpose == Purpose::Checkpoint && request.is_none() {
             // At least 1 ms ahead: an interval of 0 must not start checkpoints without end in one event.
-            self.next_periodic_ms = now_ms + self.options.interval_ms.unwrap_or(0).max(1);
+            self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0).max(1));
         }
         self.statistics.triggered(checkpoint, purpose, running.attempt, now_ms, running.subtasks.keys());
         let pending = Pending {
@@ -123,7 +123,9 @@ impl Coordinator {
     /// Wishes for the next time at which time alone changes something.
     pub(super) fn wish_wake(&mut self, now_ms: i64, out: &mut Vec<Command>) {
         let pending = self.pending.values().filter_map(|pending| match pending.phase {
-            Phase::Enumerators | Phase::Acks | Phase::Acked => Some(pending.triggered_ms + self.options.timeout_ms),
+            Phase::Enumerators | Phase::Acks | Phase::Acked => {
+                Some(pending.triggered_ms.saturating_add(self.options.timeout_ms))
+            }
             Phase::Writing { .. } => None,
             Phase::Undecided { retry_ms, .. } => Some(retry_ms),
         });
