@@ -181,6 +181,13 @@ impl SegmentReader {
         })
     }
 
+    /// A cursor for lookups of single keys of one state in one key group, best in key order; `None` when there are no
+    /// entries that count.
+    #[must_use]
+    pub fn lookup(&self, uid: &OperatorUid, state: &str, group: KeyGroup) -> Option<EntryCursor<'_>> {
+        self.cursor(uid, state, group)
+    }
+
     fn cursor(&self, uid: &OperatorUid, state: &str, group: KeyGroup) -> Option<EntryCursor<'_>> {
         self.section(uid, state, group).map(|section| EntryCursor {
             reader: self,

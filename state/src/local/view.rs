@@ -1,0 +1,229 @@
+//! What a restarted subtask reads of one operator: the cuts not folded yet, newest first, then LMDB. Works without
+//! LMDB as well, over segments only.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use heed::{RoTxn, WithoutTls};
+use millstream_runtime::ids::OperatorUid;
+use millstream_runtime::key_group::KeyGroup;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
+use millstream_runtime::state::cut::StateDeclaration;
+
+use super::entry::{Encoder, EntryScan, ScanError, decode, prefix};
+use super::store::{LocalStore, OperatorStore};
+use crate::segment::{Chain, EntryCursor, SegmentReader};
+
+type Segments = Arc<Vec<Arc<SegmentReader>>>;
+
+/// The state of one operator in one subtask as of its newest segment. Reads are consistent while folds go on: a
+/// segment leaves the list only after its fold is durable, and a read takes list and transaction together.
+pub struct StateView {
+    uid: OperatorUid,
+    states: BTreeMap<StateNumber, StateDeclaration>,
+    local: Option<Arc<LocalStore>>,
+    /// Oldest first.
+    unmerged: RwLock<Segments>,
+}
+
+/// One consistent look at LMDB.
+struct Local<'a> {
+    store: &'a LocalStore,
+    operator: Arc<OperatorStore>,
+    transaction: RoTxn<'a, WithoutTls>,
+}
+
+impl StateView {
+    /// A view for an operator whose states the program declares so; `unmerged` oldest first.
+    #[must_use]
+    pub fn new(
+        uid: OperatorUid,
+        declarations: &[StateDeclaration],
+        local: Option<Arc<LocalStore>>,
+        unmerged: Vec<Arc<SegmentReader>>,
+    ) -> Self {
+        let states = declarations.iter().map(|declaration| (declaration.number, declaration.clone())).collect();
+        Self { uid, states, local, unmerged: RwLock::new(Arc::new(unmerged)) }
+    }
+
+    /// Adds the segment of a newer cut.
+    pub fn push(&self, segment: Arc<SegmentReader>) {
+        self.change(|segments| segments.push(segment));
+    }
+
+    /// Takes out segments whose fold is durable.
+    pub fn folded(&self, folded: &[Arc<SegmentReader>]) {
+        self.change(|segments| segments.retain(|segment| !contains(folded, segment)));
+    }
+
+    /// Puts what a compaction made in the place of what it read.
+    pub fn compacted(&self, from: &[Arc<SegmentReader>], to: &[Arc<SegmentReader>]) {
+        self.change(|segments| {
+            let Some(at) = segments.iter().position(|segment| contains(from, segment)) else { return };
+            segments.retain(|segment| !contains(from, segment));
+            segments.splice(at..at, to.iter().cloned());
+        });
+    }
+
+    /// How many segments every miss has to look into.
+    #[must_use]
+    pub fn unmerged(&self) -> usize {
+        self.unmerged.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<SegmentReader>>)) {
+        let mut segments = self.unmerged.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut segments));
+    }
+
+    fn state_name(&self, state: StateNumber) -> Result<&StateDeclaration, PortError> {
+        self.states.get(&state).ok_or_else(|| {
+            PortError::fix_input(format!("operator '{}' has not declared its state number {}", self.uid, state.0))
+        })
+    }
+
+    /// Runs `read` over one consistent picture.
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&[Arc<SegmentReader>], Option<&Local>) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        let Some(store) = &self.local else {
+            let segments = Arc::clone(&self.unmerged.read().unwrap_or_else(PoisonError::into_inner));
+            return read(&segments, None);
+        };
+        let _gate = store.gate();
+        let (segments, local) = {
+            // Neither a push nor a removal can come between the two, so no fold is seen whose newer segments are not.
+            let segments = self.unmerged.read().unwrap_or_else(PoisonError::into_inner);
+            let local = match store.operator(&self.uid) {
+                None => None,
+                Some(operator) => {
+                    let transaction = store.env.read_txn().map_err(|error| store.failed("reading", &error))?;
+                    Some(Local { store, operator, transaction })
+                }
+            };
+            (Arc::clone(&segments), local)
+        };
+        read(&segments, local.as_ref())
+    }
+}
+
+fn contains(segments: &[Arc<SegmentReader>], segment: &Arc<SegmentReader>) -> bool {
+    segments.iter().any(|other| other.reference() == segment.reference())
+}
+
+impl Local<'_> {
+    fn number(&self, state: &StateDeclaration) -> Option<u16> {
+        self.operator.states.get(&(state.name.clone(), state.version)).copied()
+    }
+
+    fn get(
+        &self,
+        encoder: &mut Encoder,
+        number: u16,
+        group: KeyGroup,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, PortError> {
+        encoder.set_key(number, group, key);
+        let stored = self.operator.database.get(&self.transaction, &encoder.key);
+        let Some(stored) = stored.map_err(|error| self.store.failed("reading", &error))? else { return Ok(None) };
+        match decode(&encoder.key, stored) {
+            Some((_, value)) => Ok(Some(value.to_vec())),
+            None => Err(self.store.damaged("the checksum of an entry does not match")),
+        }
+    }
+
+    fn scan(&self, number: u16, group: KeyGroup) -> Result<EntryScan<'_>, PortError> {
+        let start = prefix(number, group);
+        let end = u32::from_be_bytes(start).checked_add(1).map(u32::to_be_bytes);
+        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+        let range = self.operator.database.range(&self.transaction, &(Bound::Included(&start[..]), end));
+        Ok(EntryScan::new(range.map_err(|error| self.store.failed("reading", &error))?))
+    }
+
+    fn next<'t>(&self, scan: &mut EntryScan<'t>) -> Result<Option<(&'t [u8], &'t [u8])>, PortError> {
+        scan.next().map_err(|error| match error {
+            ScanError::Lmdb(error) => self.store.failed("reading", &error),
+            ScanError::Damaged => self.store.damaged("the checksum of an entry does not match"),
+        })
+    }
+}
+
+impl StateReader for StateView {
+    fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
+        // Sorted, so that every block and page is read once.
+        let mut order: Vec<usize> = (0..addresses.len()).collect();
+        order.sort_unstable_by(|a, b| addresses[*a].cmp(&addresses[*b]));
+        self.read(|segments, local| {
+            let mut values = vec![None; addresses.len()];
+            let mut encoder = Encoder::default();
+            let same_section = |a: &usize, b: &usize| {
+                (addresses[*a].state, addresses[*a].group) == (addresses[*b].state, addresses[*b].group)
+            };
+            for section in order.chunk_by(same_section) {
+                let EntryAddress { state, group, .. } = addresses[section[0]];
+                let declaration = self.state_name(state)?;
+                let lookup = |segment| SegmentReader::lookup(segment, &self.uid, &declaration.name, group);
+                let mut cursors: Vec<_> =
+                    segments.iter().rev().filter_map(|segment| lookup(segment.as_ref())).collect();
+                let number = local.and_then(|local| local.number(declaration));
+                for &index in section {
+                    let key = &addresses[index].key;
+                    values[index] = match find(&mut cursors, key)? {
+                        Some(found) => found,
+                        None => match local.zip(number) {
+                            Some((local, number)) => local.get(&mut encoder, number, group, key)?,
+                            None => None,
+                        },
+                    };
+                }
+            }
+            Ok(values)
+        })
+    }
+
+    fn scan(
+        &self,
+        state: StateNumber,
+        group: KeyGroup,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let declaration = self.state_name(state)?;
+        self.read(|segments, local| {
+            let mut newer = Chain(segments).entries(&self.uid, &declaration.name, group);
+            let mut has_newer = newer.advance()?;
+            if let Some((local, number)) = local.and_then(|local| Some((local, local.number(declaration)?))) {
+                let mut older = local.scan(number, group)?;
+                while let Some((key, value)) = local.next(&mut older)? {
+                    while has_newer && newer.key() < key {
+                        newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
+                        has_newer = newer.advance()?;
+                    }
+                    if has_newer && newer.key() == key {
+                        newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
+                        has_newer = newer.advance()?;
+                    } else {
+                        visit(key, value)?;
+                    }
+                }
+            }
+            while has_newer {
+                newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
+                has_newer = newer.advance()?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What segments say about a key, newest first: `Some(None)` when it was deleted, `None` when they do not know it.
+fn find(cursors: &mut [EntryCursor], key: &[u8]) -> Result<Option<Option<Vec<u8>>>, PortError> {
+    for cursor in cursors {
+        if cursor.seek(key)? && cursor.key() == key {
+            return Ok(Some(cursor.value().map(<[u8]>::to_vec)));
+        }
+    }
+    Ok(None)
+}
