@@ -2,6 +2,7 @@
 //! the REST server and shown by the command line. Nothing is decided by it.
 //!
 //! - [`job`]: jobs, vertices, subtasks, plan
+//! - [`observation`]: failures, metrics, backpressure
 //! - [`checkpoint`]: statistics and settings of checkpoints
 //! - [`operation`]: checkpoints, savepoints and stops that run in the background
 //! - [`cluster`]: task managers, the cluster, configuration
@@ -9,11 +10,15 @@
 pub mod checkpoint;
 pub mod cluster;
 pub mod job;
+pub mod observation;
 pub mod operation;
 
 pub use checkpoint::{CheckpointConfigView, CheckpointStatisticsView, CheckpointView};
 pub use cluster::{ClusterOverview, ConfigEntry, TaskManagerView};
-pub use job::{ExecutionState, JobDetails, JobOverview, JobStatus, PlanView, SubtaskView, VertexView};
+pub use job::{
+    ExecutionState, JobConfigView, JobDetails, JobOverview, JobStatus, PlanView, SubtaskView, VertexDetails, VertexView,
+};
+pub use observation::{BackpressureView, ExceptionsView, MetricView};
 pub use operation::{FailureCause, OperationResult, OperationStatus, StatusName, TriggerId};
 
 /// Ids as 32 hex digits: `#[serde(with = "as_text")]`.
@@ -34,15 +39,5 @@ pub(crate) mod as_text {
         D: Deserializer<'de>,
     {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// The level of backpressure by the part of time a subtask waits for credit, as Flink names it.
-#[must_use]
-pub fn backpressure_level(ratio: f64) -> &'static str {
-    match ratio {
-        ratio if ratio <= 0.1 => "ok",
-        ratio if ratio <= 0.5 => "low",
-        _ => "high",
     }
 }

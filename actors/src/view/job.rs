@@ -1,4 +1,4 @@
-//! Jobs as REST shows them: overview, details with vertices, subtasks, the plan, exceptions, watermarks, backpressure.
+//! Jobs as REST shows them: overview, details with vertices and subtasks, the plan.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use millstream_runtime::ids::{JobId, VertexId};
 
-use super::{as_text, backpressure_level};
+use super::as_text;
 
 /// The state of a job, with Flink's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -381,6 +381,35 @@ pub struct PlanInput {
     pub exchange: String,
 }
 
+/// `/jobs/:jobid/config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobConfigView {
+    /// Id.
+    #[serde(with = "as_text")]
+    pub jid: JobId,
+    /// Name.
+    pub name: String,
+    /// How it is executed.
+    #[serde(rename = "execution-config")]
+    pub execution_config: ExecutionConfigView,
+}
+
+/// How a job is executed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExecutionConfigView {
+    /// `PIPELINED`.
+    pub execution_mode: String,
+    /// The restart strategy in words.
+    pub restart_strategy: String,
+    /// Default parallelism.
+    pub job_parallelism: u32,
+    /// Always true: batches are moved, never copied between chained operators.
+    pub object_reuse_mode: bool,
+    /// Parameters of the job.
+    pub user_config: BTreeMap<String, String>,
+}
+
 /// `/jobs/:jobid/vertices/:vertexid`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VertexDetails {
@@ -427,116 +456,6 @@ pub struct SubtaskView {
     pub taskmanager_id: String,
     /// Milliseconds spent in each state, -1 for none.
     pub status_duration: BTreeMap<ExecutionState, i64>,
-}
-
-/// `/jobs/:jobid/exceptions`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExceptionsView {
-    /// The failures, newest first.
-    pub exception_history: ExceptionHistory,
-}
-
-/// Failures of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExceptionHistory {
-    /// Newest first.
-    pub entries: Vec<ExceptionEntry>,
-    /// Whether older ones are left out.
-    pub truncated: bool,
-}
-
-/// One failure.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExceptionEntry {
-    /// Kind of failure, or its message's first line.
-    pub exception_name: String,
-    /// The whole message with its causes.
-    pub stacktrace: String,
-    /// When, in milliseconds since the epoch.
-    pub timestamp: i64,
-    /// Labels given by enrichers.
-    pub failure_labels: BTreeMap<String, String>,
-    /// The subtask, as `name (1/2)`, if one failed.
-    pub task_name: Option<String>,
-    /// Where it ran.
-    pub endpoint: Option<String>,
-    /// Task manager it ran on.
-    pub task_manager_id: Option<String>,
-    /// Failures that followed from it.
-    pub concurrent_exceptions: Vec<ExceptionEntry>,
-}
-
-/// One metric: the answers of `/metrics` and `/watermarks` are lists of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetricView {
-    /// Name.
-    pub id: String,
-    /// Value as text; absent in lists of names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-}
-
-/// `/jobs/:jobid/vertices/:vertexid/backpressure`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BackpressureView {
-    /// `ok`: figures are present.
-    pub status: String,
-    /// The worst level of its subtasks.
-    #[serde(rename = "backpressureLevel")]
-    pub level: String,
-    /// The same under Flink's second name.
-    #[serde(rename = "backpressure-level")]
-    pub level_again: String,
-    /// Time of the figures.
-    #[serde(rename = "end-timestamp")]
-    pub end_timestamp: i64,
-    /// By index.
-    pub subtasks: Vec<SubtaskBackpressure>,
-}
-
-/// How a subtask spent its time over the last sampling interval, as parts of 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SubtaskBackpressure {
-    /// Index.
-    pub subtask: u32,
-    /// Number of the deployment.
-    #[serde(rename = "attempt-number")]
-    pub attempt_number: u32,
-    /// `ok`, `low` or `high`.
-    #[serde(rename = "backpressureLevel")]
-    pub level: String,
-    /// The same under Flink's second name.
-    #[serde(rename = "backpressure-level")]
-    pub level_again: String,
-    /// Waiting for credit.
-    pub ratio: f64,
-    /// Waiting for input.
-    #[serde(rename = "idleRatio")]
-    pub idle_ratio: f64,
-    /// Working.
-    #[serde(rename = "busyRatio")]
-    pub busy_ratio: f64,
-}
-
-impl BackpressureView {
-    /// From (attempt, backpressured, idle, busy) by subtask index.
-    #[must_use]
-    pub fn new(end_timestamp: i64, subtasks: impl IntoIterator<Item = (u32, f64, f64, f64)>) -> Self {
-        let mut worst = 0.0f64;
-        let subtasks = (0..)
-            .zip(subtasks)
-            .map(|(subtask, (attempt_number, ratio, idle_ratio, busy_ratio))| {
-                worst = worst.max(ratio);
-                let level = backpressure_level(ratio).to_string();
-                let level_again = level.clone();
-                SubtaskBackpressure { subtask, attempt_number, level, level_again, ratio, idle_ratio, busy_ratio }
-            })
-            .collect();
-        let level = backpressure_level(worst).to_string();
-        Self { status: "ok".to_string(), level_again: level.clone(), level, end_timestamp, subtasks }
-    }
 }
 
 #[cfg(test)]

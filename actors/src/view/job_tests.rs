@@ -70,12 +70,3 @@ fn counts_name_every_state_and_add_up() {
     let tasks = TaskCounts::from(&counts);
     assert_eq!((tasks.running, tasks.failed, tasks.total), (2, 1, 3));
 }
-
-#[test]
-fn the_worst_subtask_gives_the_level_of_the_vertex() {
-    let view = BackpressureView::new(9, [(0, 0.05, 0.9, 0.05), (0, 0.6, 0.1, 0.3)]);
-    assert_eq!(view.level, "high");
-    assert_eq!(view.subtasks[0].level, "ok");
-    assert_eq!(view.subtasks[1].subtask, 1);
-    assert_eq!(backpressure_level(0.5), "low");
-}
