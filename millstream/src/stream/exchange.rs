@@ -1,0 +1,128 @@
+//! The sending side of each edge: a monomorphic exchange per record type and strategy, behind the graph's untyped
+//! factory.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+
+use millstream_runtime::batch::Data;
+use millstream_runtime::chain::Downstream;
+use millstream_runtime::exchange::partitioner::{Broadcast, ByKey, Custom, RoundRobin, Single};
+use millstream_runtime::exchange::{Exchange, Outlet};
+use millstream_runtime::graph::stream::{ExchangeFactory, ExchangePlace, ShipStrategy};
+use millstream_runtime::key::Key;
+use millstream_runtime::key_group::RoutingTable;
+
+/// Strategies that do not look at rows.
+struct Unkeyed<T>(PhantomData<fn(T)>);
+
+/// The factory of every strategy but `Hash` and `Custom`.
+pub(super) fn unkeyed<T: Data>() -> Arc<dyn ExchangeFactory> {
+    Arc::new(Unkeyed::<T>(PhantomData))
+}
+
+impl<T: Data> ExchangeFactory for Unkeyed<T> {
+    fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
+        let (channels, rows) = (outlets.len(), place.batch_rows);
+        let exchange: Downstream<T> = match place.strategy {
+            // A forward edge has one outlet, and `global` means the first of all.
+            ShipStrategy::Forward | ShipStrategy::Global => Box::new(Exchange::new(outlets, Single(0), rows)),
+            ShipStrategy::Broadcast => Box::new(Exchange::new(outlets, Broadcast::new(channels), rows)),
+            ShipStrategy::Rescale => {
+                let local = RoundRobin::new(local_channels(place), 0);
+                Box::new(Exchange::new(outlets, local, rows))
+            }
+            ShipStrategy::Rebalance => {
+                let all = RoundRobin::new(0..channels, place.subtask as usize);
+                Box::new(Exchange::new(outlets, all, rows))
+            }
+            ShipStrategy::Hash | ShipStrategy::Custom => {
+                unreachable!("edges by key or function are recorded with a factory of their own")
+            }
+        };
+        Box::new(exchange)
+    }
+}
+
+/// The receivers that a sender of `rescale` takes turns over: no two senders share one if there are more receivers
+/// than senders, and every receiver has a sender otherwise.
+fn local_channels(place: &ExchangePlace) -> Range<usize> {
+    let (subtask, senders) = (place.subtask as usize, place.parallelism as usize);
+    let receivers = place.receiver_parallelism as usize;
+    let start = subtask * receivers / senders;
+    let end = (subtask + 1) * receivers / senders;
+    start..end.max(start + 1)
+}
+
+/// Strategies with a function of the user.
+struct WithFunction<T, B> {
+    build: B,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T: Data, B> ExchangeFactory for WithFunction<T, B>
+where
+    B: Fn(Vec<Outlet>, &ExchangePlace) -> Downstream<T> + Send + Sync,
+{
+    fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
+        Box::new((self.build)(outlets, place))
+    }
+}
+
+fn with_function<T, B>(build: B) -> Arc<dyn ExchangeFactory>
+where
+    T: Data,
+    B: Fn(Vec<Outlet>, &ExchangePlace) -> Downstream<T> + Send + Sync + 'static,
+{
+    Arc::new(WithFunction { build, record: PhantomData })
+}
+
+/// By key group.
+pub(super) fn by_key<T: Data, K: Key, S>(selector: S) -> Arc<dyn ExchangeFactory>
+where
+    S: Fn(&T) -> K + Clone + Send + Sync + 'static,
+{
+    with_function(move |outlets, place| {
+        let table = RoutingTable::contiguous(place.receiver_max_parallelism, place.receiver_parallelism);
+        Box::new(Exchange::new(outlets, ByKey::new(selector.clone(), table), place.batch_rows))
+    })
+}
+
+/// By a function from row and number of channels to channel.
+pub(super) fn custom<T: Data, F>(choose: F) -> Arc<dyn ExchangeFactory>
+where
+    F: Fn(&T, usize) -> usize + Clone + Send + Sync + 'static,
+{
+    with_function(move |outlets, place| {
+        let channels = outlets.len();
+        Box::new(Exchange::new(outlets, Custom::new(choose.clone(), channels), place.batch_rows))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rescale_reaches_every_receiver_and_stays_local() {
+        for (senders, receivers) in [(1, 4), (2, 4), (2, 5), (4, 2), (3, 2), (5, 5)] {
+            let mut reached = vec![0; receivers];
+            for subtask in 0..senders {
+                let place = ExchangePlace {
+                    strategy: ShipStrategy::Rescale,
+                    subtask,
+                    parallelism: senders,
+                    receiver_parallelism: u32::try_from(receivers).expect("small"),
+                    receiver_max_parallelism: 128,
+                    batch_rows: 1,
+                };
+                local_channels(&place).for_each(|channel| reached[channel] += 1);
+            }
+            assert!(reached.iter().all(|senders| *senders >= 1), "{senders} to {receivers}: {reached:?}");
+            if senders as usize <= receivers {
+                assert!(reached.iter().all(|senders| *senders == 1), "{senders} to {receivers}: {reached:?}");
+            }
+        }
+    }
+}
