@@ -75,16 +75,24 @@ fn torment(plan: &Torment) -> Tally {
         };
         let run = workload.run(parallelism, RATE, &ending);
         tally.running += run.running;
+        assert_continued(plan, &run, checkpointed);
         checkpointed |= run.completed_checkpoints > 0;
         judge(&mut tally, plan, &run, &ending, checkpointed, events);
     }
     parallelism = resume_at(&mut tally, parallelism, &mut random);
     let last = workload.run(parallelism, RATE, &Ending::Finish);
     tally.running += last.running;
+    assert_continued(plan, &last, checkpointed);
     assert!(last.success, "{}: the last run failed:\n{}", plan.name, last.log);
     workload.check();
     println!("{}: equal after {} kills and {} failpoints", plan.name, tally.kills, tally.failpoints);
     tally
+}
+
+/// Once a checkpoint is completed, no later run may start anew: its output would be right, but nothing shown.
+fn assert_continued(plan: &Torment, run: &Run, checkpointed: bool) {
+    let anew = checkpointed && run.restored == Some(false);
+    assert!(!anew, "{}: a run has not continued from the completed checkpoint:\n{}", plan.name, run.log);
 }
 
 /// The parallelism of the next run: every second one is another.

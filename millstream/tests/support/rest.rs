@@ -27,10 +27,10 @@ impl Rest {
         running["id"].as_str().map(str::to_string)
     }
 
-    /// Checkpoints the job has completed, the one it was restored from included.
-    pub fn completed_checkpoints(&self, job: &str) -> Option<u64> {
+    /// How many checkpoints the job has completed, and how many it was restored from, since this process began.
+    pub fn checkpoints(&self, job: &str) -> Option<(u64, u64)> {
         let counts = &self.get(&format!("/jobs/{job}/checkpoints"))?["counts"];
-        Some(counts["completed"].as_u64()? + counts["restored"].as_u64().unwrap_or(0))
+        Some((counts["completed"].as_u64()?, counts["restored"].as_u64()?))
     }
 
     fn get(&self, path: &str) -> Option<Value> {

@@ -34,8 +34,10 @@ pub struct Run {
     pub success: bool,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// The last number seen, the restored one included.
+    /// The last number seen.
     pub completed_checkpoints: u64,
+    /// Whether it continued from a checkpoint; unknown when it ended before it could be asked.
+    pub restored: Option<bool>,
     /// From the first sight of the running job to the end of the process.
     pub running: Duration,
     /// What it wrote to stderr.
@@ -111,6 +113,7 @@ impl Workload {
             success: status.success(),
             signal: status.signal(),
             completed_checkpoints: watch.completed,
+            restored: watch.restored,
             running: watch.running(),
             log: fs::read_to_string(&log).unwrap_or_default(),
         }
@@ -146,11 +149,12 @@ struct Watch {
     started: Instant,
     job: Option<(String, Instant)>,
     completed: u64,
+    restored: Option<bool>,
 }
 
 impl Watch {
     fn new(child: Child, rest: Rest) -> Self {
-        Self { child, rest, started: Instant::now(), job: None, completed: 0 }
+        Self { child, rest, started: Instant::now(), job: None, completed: 0, restored: None }
     }
 
     /// Time since the job was seen running.
@@ -168,8 +172,10 @@ impl Watch {
                 self.job = self.rest.running_job().map(|id| (id, Instant::now()));
             }
             if let Some((id, _)) = &self.job {
-                let seen = self.rest.completed_checkpoints(id);
-                self.completed = seen.unwrap_or(0).max(self.completed);
+                if let Some((completed, restored)) = self.rest.checkpoints(id) {
+                    self.completed = completed;
+                    self.restored = Some(restored > 0);
+                }
             }
             let hangs = self.started.elapsed() > PATIENCE;
             let due = matches!(ending, Ending::Kill { after } if self.job.is_some() && self.running() >= *after);
