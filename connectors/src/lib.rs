@@ -7,7 +7,7 @@
 //! | rows as entries of a table in LMDB, exactly once | [`table`] |
 //! | records from a function or a collection | [`generator`], [`collection`] |
 //! | a source slowed down | [`rate_limit`] |
-//! | rows on standard output, or nowhere | [`print`], [`blackhole`] |
+//! | rows on standard output, or nowhere | [`mod@print`], [`blackhole`] |
 //!
 //! ```no_run
 //! use millstream_connectors::file::source::FileSource;

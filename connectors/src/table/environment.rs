@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn};
 use millstream_runtime::ports::PortError;
 
+use super::Visit;
 use super::layout::{Entries, FORMAT_VERSION, Section, VERSION_KEY};
 use crate::error::lock;
 use crate::file::durable::create_folder;
@@ -113,7 +114,7 @@ impl Environment {
     }
 
     /// Visits the entries in key order.
-    pub fn iterate(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>) -> Result<(), PortError> {
+    pub fn iterate(&self, visit: Visit<'_>) -> Result<(), PortError> {
         let env = lock(&self.env);
         let transaction = env.read_txn().map_err(|error| lmdb_error(&self.folder, &error))?;
         iterate(&transaction, &self.database, &self.folder, visit)
@@ -141,7 +142,7 @@ pub(super) fn iterate(
     transaction: &RoTxn<'_>,
     database: &Entries,
     folder: &Path,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
+    visit: Visit<'_>,
 ) -> Result<(), PortError> {
     let failed = |error: heed::Error| lmdb_error(folder, &error);
     let entries = database.prefix_iter(transaction, &[Section::Entries.prefix()]).map_err(failed)?;

@@ -120,8 +120,11 @@ pub(super) fn seal_part(rows: &[u8]) -> Vec<u8> {
     sealed
 }
 
+/// Key and value.
+pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
+
 /// The rows of a stored part, in order.
-pub(super) fn rows_of(sealed: &[u8]) -> Result<Vec<(&[u8], &[u8])>, PortError> {
+pub(super) fn rows_of(sealed: &[u8]) -> Result<Vec<Row<'_>>, PortError> {
     let torn = || {
         PortError::give_up("staged rows of a table are damaged; restore the folder from a copy, or start the job anew")
     };

@@ -16,6 +16,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use heed::RwTxn;
 use millstream_runtime::batch::Data;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::sink::{Committer, SinkContext, SinkWriter, TwoPhaseCommitSink};
@@ -25,8 +26,8 @@ pub use read::Table;
 
 use crate::error::lock;
 use committer::TableCommitter;
-use environment::Environment;
-use layout::Section;
+use environment::{Environment, Failure};
+use layout::{Entries, FORMAT_VERSION, Section, VERSION_KEY};
 use writer::TableWriter;
 
 /// What a row does to the table.
@@ -40,6 +41,9 @@ pub struct Upsert {
 
 /// What becomes of an entry: from the value it has (or none) and that of a row. `None` leaves it as it is.
 pub type Merge = fn(Option<&[u8]>, &[u8]) -> Option<Vec<u8>>;
+
+/// Is given key and value of an entry; an error ends the visit.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>;
 
 /// Writes rows into a table, exactly once. All subtasks share the environment through this value (clones included);
 /// it stays open until the last one is dropped.
@@ -88,7 +92,7 @@ impl<T: Data> TableSink<T> {
     ///
     /// # Errors
     /// When the table cannot be read, or `visit` fails.
-    pub fn iterate(&self, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>) -> Result<(), PortError> {
+    pub fn iterate(&self, visit: Visit<'_>) -> Result<(), PortError> {
         self.shared.environment()?.iterate(visit)
     }
 }
@@ -111,7 +115,12 @@ impl<T: Data> TwoPhaseCommitSink<T> for TableSink<T> {
 /// # Errors
 /// When the table cannot be opened or written; a folder without a table is fine.
 pub fn clean_uncommitted(folder: &Path) -> Result<(), PortError> {
-    remove_sections(folder, &[Section::Staged])
+    change(folder, |database, transaction| {
+        for key in layout::keys_of(database, transaction, &[Section::Staged.prefix()])? {
+            database.delete(transaction, &key)?;
+        }
+        Ok(())
+    })
 }
 
 /// Empties a table of a former run. Blocks; never while a job writes to it.
@@ -119,20 +128,12 @@ pub fn clean_uncommitted(folder: &Path) -> Result<(), PortError> {
 /// # Errors
 /// When the table cannot be opened or written; a folder without a table is fine.
 pub fn clear_output(folder: &Path) -> Result<(), PortError> {
-    remove_sections(folder, &[Section::Entries, Section::Staged, Section::Committed])
+    change(folder, |database, transaction| {
+        database.clear(transaction)?;
+        Ok(database.put(transaction, VERSION_KEY, &FORMAT_VERSION.to_le_bytes())?)
+    })
 }
 
-fn remove_sections(folder: &Path, sections: &[Section]) -> Result<(), PortError> {
-    if !environment::exists(folder) {
-        return Ok(());
-    }
-    Environment::open(folder)?.write(|database, transaction| {
-        for section in sections {
-            let keys = layout::keys_of(database, transaction, &[section.prefix()])?;
-            for key in keys {
-                database.delete(transaction, &key)?;
-            }
-        }
-        Ok(())
-    })
+fn change(folder: &Path, change: fn(&Entries, &mut RwTxn<'_>) -> Result<(), Failure>) -> Result<(), PortError> {
+    if environment::exists(folder) { Environment::open(folder)?.write(change) } else { Ok(()) }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, MdbError};
 use millstream_runtime::ports::PortError;
 
+use super::Visit;
 use super::environment::{exists, foreign, iterate, lmdb_error};
 use super::layout::{Entries, FORMAT_VERSION, VERSION_KEY};
 
@@ -43,7 +44,7 @@ impl Table {
     ///
     /// # Errors
     /// When the table cannot be read, or `visit` fails.
-    pub fn iterate(&mut self, visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>) -> Result<(), PortError> {
+    pub fn iterate(&mut self, visit: Visit<'_>) -> Result<(), PortError> {
         for _ in 0..MAX_OPENINGS {
             let resized = match self.env.read_txn() {
                 Ok(transaction) => return iterate(&transaction, &self.database, &self.folder, visit),

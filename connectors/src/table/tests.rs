@@ -8,7 +8,7 @@ use millstream_runtime::ids::{AttemptId, AttemptNumber, CutNumber, Epoch, JobId,
 use millstream_runtime::ports::sink::{SinkContext, SinkWriter, TwoPhaseCommitSink};
 use millstream_runtime::ports::{ErrorKind, PortError};
 
-use super::{Table, TableSink, TableTransaction, Upsert, clean_uncommitted, clear_output};
+use super::{Table, TableSink, TableTransaction, Upsert, Visit, clean_uncommitted, clear_output};
 
 /// Adds: a row merged twice would show.
 fn sums(folder: &Path) -> TableSink<(u64, u64)> {
@@ -36,8 +36,6 @@ fn staged(writer: &mut Writer, rows: &[(u64, u64)]) -> Vec<TableTransaction> {
     }
     writer.prepare(CutNumber(1)).unwrap()().unwrap()
 }
-
-type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>;
 
 fn collect(iterate: impl FnOnce(Visit<'_>) -> Result<(), PortError>) -> Vec<(u64, u64)> {
     let mut entries = Vec::new();

@@ -78,9 +78,8 @@ impl<F: LineFormat> FileReader<F> {
         let splits = &mut self.splits;
         for (index, length) in growth.take().into_iter().flatten() {
             splits[index].seen(length?)?;
-            if splits[index].phase == Phase::Reading
-                && let Err(place) = self.reading.binary_search(&index)
-            {
+            let place = self.reading.binary_search(&index);
+            if let (Phase::Reading, Err(place)) = (splits[index].phase, place) {
                 self.reading.insert(place, index);
             }
         }
