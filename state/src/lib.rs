@@ -20,3 +20,6 @@ pub mod log;
 pub mod names;
 pub mod savepoint;
 pub mod segment;
+
+#[cfg(test)]
+mod testing;

@@ -65,8 +65,11 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Key and value of an entry, in LMDB's own memory.
+pub(super) type Stored<'t> = (&'t [u8], &'t [u8]);
+
 /// Key and value of what lies in LMDB; `None` when it is damaged.
-pub(super) fn decode<'t>(stored_key: &'t [u8], stored: &'t [u8]) -> Option<(&'t [u8], &'t [u8])> {
+pub(super) fn decode<'t>(stored_key: &'t [u8], stored: &'t [u8]) -> Option<Stored<'t>> {
     let (crc, rest) = stored.split_first_chunk::<CRC_BYTES>()?;
     if checksum(stored_key, rest) != u32::from_be_bytes(*crc) {
         return None;
@@ -82,9 +85,9 @@ pub(super) fn decode<'t>(stored_key: &'t [u8], stored: &'t [u8]) -> Option<(&'t 
 pub(super) struct EntryScan<'t> {
     entries: RoRange<'t, Bytes, Bytes>,
     /// Read, but not part of the run before.
-    peeked: Option<(&'t [u8], &'t [u8])>,
+    peeked: Option<Stored<'t>>,
     /// Entries that share the part of their keys that LMDB orders by, sorted by the whole key.
-    run: VecDeque<(&'t [u8], &'t [u8])>,
+    run: VecDeque<Stored<'t>>,
 }
 
 /// Why a scan stopped.
@@ -98,7 +101,7 @@ impl<'t> EntryScan<'t> {
         Self { entries, peeked: None, run: VecDeque::new() }
     }
 
-    pub fn next(&mut self) -> Result<Option<(&'t [u8], &'t [u8])>, ScanError> {
+    pub fn next(&mut self) -> Result<Option<Stored<'t>>, ScanError> {
         if let Some(entry) = self.run.pop_front() {
             return Ok(Some(entry));
         }
@@ -119,7 +122,7 @@ impl<'t> EntryScan<'t> {
         Ok(self.run.pop_front())
     }
 
-    fn read(&mut self) -> Result<Option<(&'t [u8], &'t [u8])>, ScanError> {
+    fn read(&mut self) -> Result<Option<Stored<'t>>, ScanError> {
         if let Some(entry) = self.peeked.take() {
             return Ok(Some(entry));
         }

@@ -66,6 +66,9 @@ impl From<PortError> for Abort {
 /// Operators of one fold with their databases.
 type Targets = Vec<(OperatorUid, Arc<OperatorStore>)>;
 
+/// What is done in one write transaction, again after the map has grown.
+type Work<'a> = dyn Fn(&LocalStore, &mut RwTxn, &Targets, &ChainStates) -> Result<(), Abort> + 'a;
+
 impl LocalStore {
     /// Merges completed cuts into key groups that stand at `from` (`None`: that hold nothing yet). When it returns
     /// `Folded` all of it is durable; on any error nothing has changed.
@@ -116,12 +119,7 @@ impl LocalStore {
     }
 
     /// Runs `work` in a write transaction and commits it; grows the map as often as need be.
-    fn transact(
-        &self,
-        lease: &Lease,
-        request: &FoldRequest,
-        work: &dyn Fn(&Self, &mut RwTxn, &Targets, &ChainStates) -> Result<(), Abort>,
-    ) -> Result<FoldOutcome, PortError> {
+    fn transact(&self, lease: &Lease, request: &FoldRequest, work: &Work) -> Result<FoldOutcome, PortError> {
         let leased_to = self.lock_folding();
         if *leased_to != Some(lease.attempt) {
             return Ok(FoldOutcome::Stale);

@@ -234,10 +234,11 @@ impl LocalStore {
         declarations: &[StateDeclaration],
     ) -> Result<Arc<OperatorStore>, PortError> {
         let wanted = |declaration: &StateDeclaration| (declaration.name.clone(), declaration.version);
-        if let Some(known) = self.operator(uid) {
-            if declarations.iter().all(|declaration| known.states.contains_key(&wanted(declaration))) {
-                return Ok(known);
-            }
+        let known = self
+            .operator(uid)
+            .filter(|known| declarations.iter().all(|declaration| known.states.contains_key(&wanted(declaration))));
+        if let Some(known) = known {
+            return Ok(known);
         }
         let declared = loop {
             match self.try_declare(uid, &mut declarations.iter().map(wanted)) {

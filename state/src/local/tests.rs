@@ -63,10 +63,10 @@ type Change = (u16, u16, Vec<u8>, Option<Vec<u8>>);
 /// Writes a cut with these changes; every other one numbers its states the other way round.
 fn store_cut(blobs: &Arc<dyn BlobStore>, number: u64, changes: &[Change]) -> Arc<SegmentReader> {
     let swapped = number % 2 == 1;
-    let mut sections: BTreeMap<(u16, u16), BTreeMap<&[u8], Option<&[u8]>>> = BTreeMap::new();
+    let mut sections: BTreeMap<(u16, u16), BTreeMap<_, _>> = BTreeMap::new();
     for (state, group, key, value) in changes {
         let state = if swapped { 1 - state } else { *state };
-        sections.entry((state, *group)).or_default().insert(key, value.as_deref());
+        sections.entry((state, *group)).or_default().insert(key.as_slice(), value.as_deref());
     }
     let keyed = sections.into_iter().map(|((state, group), pairs)| {
         let mut entries = Entries::default();
@@ -408,7 +408,6 @@ fn a_changed_version_of_a_state_is_not_folded_over_the_old_one() {
 /// Timing of a fold; run it with `cargo test --release -p millstream-state -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement, not a check"]
-#[allow(clippy::disallowed_methods)]
 fn folding_a_million_entries() {
     let Fixture { blobs, store, .. } = fixture();
     let lease = store.lease(attempt(0)).expect("leases");
@@ -422,9 +421,10 @@ fn folding_a_million_entries() {
             .collect();
         let segment = [store_cut(&blobs, number, &changes)];
         let to = position(number);
-        let start = std::time::Instant::now();
+        let start = crate::testing::thread_cpu();
         store.fold(&lease, stands_at.as_ref(), &request(&[uid()], &segment, &to)).expect("folds");
-        println!("fold {number}: {:?}, {} bytes", start.elapsed(), store.size_bytes().expect("a file"));
+        let cpu = crate::testing::thread_cpu() - start;
+        println!("fold {number}: {cpu:?} of CPU, {} bytes", store.size_bytes().expect("a file"));
         stands_at = Some(to);
     }
 }

@@ -12,14 +12,16 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
 use millstream_runtime::state::cut::StateDeclaration;
 
-use super::entry::{Encoder, EntryScan, ScanError, decode, prefix};
+use super::entry::{Encoder, EntryScan, ScanError, Stored, decode, prefix};
 use super::store::{LocalStore, OperatorStore};
 use crate::segment::{Chain, EntryCursor, SegmentReader};
 
 type Segments = Arc<Vec<Arc<SegmentReader>>>;
 
 /// The state of one operator in one subtask as of its newest segment. Reads are consistent while folds go on: a
-/// segment leaves the list only after its fold is durable, and a read takes list and transaction together.
+/// segment leaves the list only after its fold is durable, and a read takes list and transaction together. The visitor of
+/// a scan must not read from a view of the same job: it would wait for itself when the map is about to grow. Segments
+/// in the list must stay in the checkpoint store: tell the view of a compaction before its inputs are deleted.
 pub struct StateView {
     uid: OperatorUid,
     states: BTreeMap<StateNumber, StateDeclaration>,
@@ -143,7 +145,7 @@ impl Local<'_> {
         Ok(EntryScan::new(range.map_err(|error| self.store.failed("reading", &error))?))
     }
 
-    fn next<'t>(&self, scan: &mut EntryScan<'t>) -> Result<Option<(&'t [u8], &'t [u8])>, PortError> {
+    fn next<'t>(&self, scan: &mut EntryScan<'t>) -> Result<Option<Stored<'t>>, PortError> {
         scan.next().map_err(|error| match error {
             ScanError::Lmdb(error) => self.store.failed("reading", &error),
             ScanError::Damaged => self.store.damaged("the checksum of an entry does not match"),

@@ -146,7 +146,7 @@ fn segment_context(attempt: AttemptId) -> SegmentContext {
 
 fn store_segment(blobs: &Arc<dyn BlobStore>, attempt: AttemptId, cut: u64) -> SegmentRef {
     let mut entries = Entries::default();
-    entries.push(&(cut % 7).to_be_bytes(), (cut % 3 > 0).then_some(&cut.to_be_bytes()[..]));
+    entries.push(&(cut % 7).to_be_bytes(), (!cut.is_multiple_of(3)).then_some(&cut.to_be_bytes()[..]));
     let state = millstream_runtime::ports::state::StateNumber(0);
     let group = millstream_runtime::key_group::KeyGroup((cut % 4) as u16);
     let operator = OperatorCut {
