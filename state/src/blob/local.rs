@@ -140,6 +140,20 @@ mod tests {
         assert_eq!(blobs.list("jobs").expect("list"), ["jobs/y/two"]);
     }
 
+    /// A simulation runs blocking work inline on its only thread.
+    #[test]
+    fn calls_work_on_the_thread_of_a_tokio_runtime() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let blobs = LocalBlobs::open(folder.path()).expect("open");
+            blobs.put("a/b", &[b"1"]).expect("put");
+            assert_eq!(blobs.put_if_absent("a/b", b"2").expect("create"), Created::AlreadyExists);
+            assert_eq!(blobs.get("a/b").expect("get"), Some(b"1".to_vec()));
+            assert_eq!(blobs.list("a").expect("list"), ["a/b"]);
+        });
+    }
+
     #[test]
     fn only_the_first_of_two_creators_wins() {
         let folder = tempfile::tempdir().expect("a temporary folder");

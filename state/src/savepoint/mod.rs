@@ -4,9 +4,9 @@
 //! SAVEPOINT/_metadata                         the manifest; Flink's file name
 //! SAVEPOINT/segments/{vertex}/{subtask}.seg   one or more segments per subtask, named relative to the folder
 //! ```
-//! - [`write`]: made from a manifest of the checkpoint store
+//! - [`mod@write`]: made from a manifest of the checkpoint store
 //! - [`read`]: opened again, also from a retained checkpoint, and brought into the store of a job
-//! - [`inspect`]: what is in it, for users
+//! - [`mod@inspect`]: what is in it, for users
 
 pub mod inspect;
 pub mod read;

@@ -7,7 +7,7 @@
 //! index       who wrote it, declarations by operator, sections, blocks with their first key, watermark
 //! footer      place and CRC of the index, CRC
 //! ```
-//! - [`format`]: the layout; [`writer`]: a cut becomes a segment; [`reader`]: lookups and scans
+//! - [`mod@format`]: the layout; [`writer`]: a cut becomes a segment; [`reader`]: lookups and scans
 //! - [`merge`]: what a chain says as a whole, and its compaction into fewer segments
 
 pub mod format;
