@@ -265,15 +265,16 @@ impl Measured for SubtaskMetrics {
             return;
         }
         let seconds = elapsed_ns as f64 / 1e9;
-        let mut sampled = Sampled { at_ns: now.monotonic_ns, counts, time_ns, ..*last };
-        for index in 0..counts.len() {
-            sampled.per_second[index] = counts[index].saturating_sub(last.counts[index]) as f64 / seconds;
-        }
-        for index in 0..time_ns.len() {
-            let millis = time_ns[index].saturating_sub(last.time_ns[index]) as f64 / 1e6;
-            sampled.time_ms_per_second[index] = (millis / seconds).min(1_000.0);
-        }
-        *last = sampled;
+        *last = Sampled {
+            at_ns: now.monotonic_ns,
+            counts,
+            time_ns,
+            per_second: std::array::from_fn(|index| counts[index].saturating_sub(last.counts[index]) as f64 / seconds),
+            time_ms_per_second: std::array::from_fn(|index| {
+                let millis = time_ns[index].saturating_sub(last.time_ns[index]) as f64 / 1e6;
+                (millis / seconds).min(1_000.0)
+            }),
+        };
     }
 
     fn reading(&self, now: Now) -> SubtaskReading {
