@@ -1,4 +1,20 @@
-//! Placeholder while the layer is laid out.
+//! Who talks to whom: ractor actors around the machines of `millstream-runtime`. Actors feed machines and carry out
+//! their commands; they decide nothing.
+//!
+//! | question | module |
+//! |---|---|
+//! | how a subtask runs | [`subtask`] |
+//! | how a job is deployed, checkpointed, restarted and ended | [`job_master`] |
+//! | how a job starts in this process | [`launch`] |
+//! | what a node keeps of keyed state | [`local`] |
+//! | what is measured, and how it is told | [`metrics`], [`view`] |
+//! | which clock, threads and store are used | [`world`] |
+#![deny(missing_docs)]
 
+pub mod job_master;
+pub mod launch;
+pub mod local;
 pub mod metrics;
+pub mod subtask;
 pub mod view;
+pub mod world;

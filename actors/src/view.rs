@@ -4,6 +4,7 @@
 //! - [`job`]: jobs, vertices, subtasks, plan
 //! - [`observation`]: failures, metrics, backpressure
 //! - [`checkpoint`]: statistics and settings of checkpoints
+//! - [`told`]: from the coordinator's statistics to those
 //! - [`operation`]: checkpoints, savepoints and stops that run in the background
 //! - [`cluster`]: task managers, the cluster, configuration
 
@@ -12,6 +13,7 @@ pub mod cluster;
 pub mod job;
 pub mod observation;
 pub mod operation;
+pub mod told;
 
 pub use checkpoint::{CheckpointConfigView, CheckpointStatisticsView, CheckpointView};
 pub use cluster::{ClusterOverview, ConfigEntry, TaskManagerView};

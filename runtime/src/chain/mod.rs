@@ -171,6 +171,15 @@ pub trait Stage: Send {
         debug_assert!(visited.is_ok());
     }
 
+    /// Sets the flag while state is still being brought back: the segments it lies in must stay.
+    fn restoring(&mut self, flag: &mut bool) {
+        let visited = self.consumers(&mut |consumer| {
+            consumer.restoring(flag);
+            Ok(Flow::Ready)
+        });
+        debug_assert!(visited.is_ok());
+    }
+
     /// Processing time has reached a timer that an operator asked for through [`ChainContext::wake_at`].
     ///
     /// # Errors

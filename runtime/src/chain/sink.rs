@@ -2,6 +2,7 @@
 //! on the blocking executor when their checkpoint is complete.
 
 use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use super::context::{PrepareCut, Prepared};
 use super::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
@@ -44,6 +45,8 @@ pub struct SinkOperator<T, C> {
     retry: Option<(BatchId, Timestamp)>,
     writing: bool,
     restored: Vec<Vec<u8>>,
+    /// Cuts whose transactions are being prepared. A later cut lists them too: theirs may never complete.
+    preparing: Vec<(CheckpointId, Arc<OnceLock<Vec<Vec<u8>>>>)>,
 }
 
 impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> SinkOperator<T, C> {
@@ -73,6 +76,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
             retry: None,
             writing: false,
             restored,
+            preparing: Vec::new(),
         })
     }
 
@@ -167,12 +171,18 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         let mut items: Vec<Vec<u8>> = self.restored.clone();
         items.extend(self.machine.pending_up_to(barrier.checkpoint).cloned());
         let slot = self.slot;
+        let earlier: Vec<_> = self.preparing.iter().map(|(_, cell)| Arc::clone(cell)).collect();
+        let cell = Arc::new(OnceLock::new());
+        self.preparing.push((barrier.checkpoint, Arc::clone(&cell)));
         let run = move || {
+            // Cuts are prepared one after the other, so what was under way at the barrier is known by now.
+            items.extend(earlier.iter().filter_map(|cell| cell.get()).flatten().cloned());
             let committables: Vec<Vec<u8>> = prepare()?
                 .iter()
                 .map(|transaction| encode_item(TRANSACTIONS, transaction))
                 .collect::<Result<_, _>>()?;
             items.extend(committables.iter().cloned());
+            cell.get_or_init(|| committables.clone());
             let state = OperatorState { name: TRANSACTIONS.to_owned(), redistribution: Redistribution::Union, items };
             Ok(Prepared { state, slot, committables })
         };
@@ -195,6 +205,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
             }
             Err(other) => {
                 let prepared = other.downcast::<PreparedTransactions>().expect("nothing else is sent to a sink");
+                self.preparing.retain(|(checkpoint, _)| *checkpoint != prepared.checkpoint);
                 self.machine
                     .prepared(prepared.checkpoint, prepared.committables)
                     .map_err(|error| PortError::give_up(error.to_string()))?;
@@ -228,7 +239,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
     }
 
     fn uncommitted(&mut self, count: &mut usize) {
-        *count += self.restored.len() + usize::from(!self.machine.is_drained());
+        *count += self.restored.len() + self.preparing.len() + usize::from(!self.machine.is_drained());
     }
 }
 

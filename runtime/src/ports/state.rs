@@ -20,6 +20,9 @@ pub struct EntryAddress {
 
 /// Serves what a restarted subtask has not yet in memory. All calls may block.
 pub trait StateReader: Send + Sync {
+    /// Tells how the program numbers its states; called once, before anything is read. What is stored is found by name.
+    fn declare(&self, _declarations: &[crate::state::cut::StateDeclaration]) {}
+
     /// The newest value of each address, `None` where there is none.
     ///
     /// # Errors

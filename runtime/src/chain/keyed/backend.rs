@@ -77,6 +77,9 @@ impl<K: Key> KeyedBackend<K> {
             }
             declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
         });
+        if let Some(reader) = &backend.reader {
+            reader.declare(&declarations);
+        }
         backend.declarations = declarations;
         backend
     }

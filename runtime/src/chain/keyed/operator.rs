@@ -278,6 +278,15 @@ where
         self.outputs.consumers(&mut |consumer| consumer.encode_frozen(cx))
     }
 
+    fn restoring(&mut self, flag: &mut bool) {
+        *flag |= self.backend.is_partial();
+        let visited = self.outputs.consumers(&mut |consumer| {
+            consumer.restoring(flag);
+            Ok(Flow::Ready)
+        });
+        debug_assert!(visited.is_ok());
+    }
+
     fn completed(&mut self, completion: &mut Option<Completion>, cx: &mut ChainContext) -> ChainResult {
         let Self { function, backend, .. } = self;
         backend.completed(completion, &mut |visit| function.states(visit), cx)?;

@@ -1,0 +1,405 @@
+//! The loop of the job master: messages become events of the machines, their commands are carried out in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_runtime::checkpoint::coordinator::{Coordinator, Options as CheckpointOptions, RequestId, Retained};
+use millstream_runtime::element::Purpose;
+use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
+use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
+use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::time::Timestamp;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+
+use super::deployment::{Blueprint, Member};
+use super::enumerators::Enumerators;
+use super::handle::{JobOutcome, Requested};
+use super::message::{JobMasterMessage, SubtaskReport};
+use super::records::{Ledger, RecordWork};
+use super::report::{JobReport, SubtaskReportRow, SubtaskStatus, VertexReport};
+use super::restore::{RestorePlan, Restored};
+use crate::metrics::{JobMetrics, JobScope, Registered};
+
+/// The actor of one job.
+pub struct JobMaster;
+
+/// What a job is started with.
+pub struct JobArguments {
+    /// How its subtasks are made.
+    pub blueprint: Blueprint,
+    /// Its log, sealed for this epoch.
+    pub ledger: Box<Ledger>,
+    /// Settings of its checkpoints.
+    pub checkpoints: CheckpointOptions,
+    /// Checkpoints in the log that can be restored.
+    pub retained: Vec<Retained>,
+    /// What follows a failure.
+    pub job: JobOptions,
+    /// What the first deployment starts from.
+    pub restore: Option<Restored>,
+    /// State without an operator may be left behind.
+    pub allow_non_restored_state: bool,
+    /// Where savepoints go unless the request says.
+    pub savepoint_dir: Option<String>,
+    /// Settings of the job, for REST and manifests.
+    pub properties: Vec<(String, String)>,
+    /// Keeps the node's materialisation of keyed state.
+    pub local: Option<Arc<crate::local::LocalState>>,
+}
+
+/// A request that waits for its checkpoint.
+pub(super) struct Waiting {
+    pub target: Option<String>,
+    pub purpose: Purpose,
+    pub reply: RpcReplyPort<Result<Requested, String>>,
+}
+
+/// The state of a job master.
+pub struct JobMasterState {
+    pub(super) blueprint: Blueprint,
+    pub(super) ledger: Option<Box<Ledger>>,
+    pub(super) coordinator: Coordinator,
+    pub(super) job: Job,
+    pub(super) members: BTreeMap<SubtaskId, Member>,
+    /// The attempt whose subtasks `members` are.
+    pub(super) attempt: Option<AttemptId>,
+    pub(super) enumerators: Enumerators,
+    /// Checkpoint that waits for its enumerators.
+    pub(super) snapshot_wanted: Option<CheckpointId>,
+    /// Record that waits for the ledger, or was undecided.
+    pub(super) record: Option<RecordWork>,
+    pub(super) requests: BTreeMap<RequestId, Waiting>,
+    pub(super) next_request: u64,
+    pub(super) locations: BTreeMap<CheckpointId, String>,
+    pub(super) restore: Option<Restored>,
+    pub(super) first_deployment: bool,
+    /// An attempt to deploy once the coordinator has settled.
+    pub(super) deploy_wanted: Option<AttemptId>,
+    pub(super) settled: bool,
+    pub(super) canceling: Option<AttemptId>,
+    pub(super) terminal_wanted: Option<JobStatus>,
+    /// The end whose record is being written.
+    pub(super) terminal_status: Option<JobStatus>,
+    pub(super) outcome: Option<JobOutcome>,
+    pub(super) waiting_for_end: Vec<RpcReplyPort<JobOutcome>>,
+    pub(super) stopped_with: Option<String>,
+    pub(super) refused: bool,
+    pub(super) allow_non_restored_state: bool,
+    pub(super) savepoint_dir: Option<String>,
+    pub(super) properties: Vec<(String, String)>,
+    pub(super) local: Option<Arc<crate::local::LocalState>>,
+    pub(super) metrics: Registered<JobMetrics>,
+    pub(super) started_ms: Timestamp,
+    pub(super) ended_ms: Option<Timestamp>,
+    pub(super) jitter: u64,
+}
+
+impl Actor for JobMaster {
+    type Msg = JobMasterMessage;
+    type State = JobMasterState;
+    type Arguments = JobArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<JobMasterMessage>,
+        arguments: JobArguments,
+    ) -> Result<JobMasterState, ActorProcessingErr> {
+        Ok(JobMasterState::new(arguments))
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<JobMasterMessage>,
+        state: &mut JobMasterState,
+    ) -> Result<(), ActorProcessingErr> {
+        let mut commands = Vec::new();
+        state.job.submitted(state.now_ms(), &mut commands);
+        state.carry_out_job(&myself, commands).await;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<JobMasterMessage>,
+        message: JobMasterMessage,
+        state: &mut JobMasterState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.take(&myself, message).await;
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<JobMasterMessage>,
+        event: SupervisionEvent,
+        state: &mut JobMasterState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let id = state.member_of(&cell);
+                if let (Some(id), Some(attempt)) = (id, state.attempt) {
+                    let message = format!("the subtask panicked: {error}");
+                    state.subtask_failed(&myself, id, attempt, ErrorKind::Retry, message).await;
+                    state.member_gone(&myself, id).await;
+                }
+            }
+            SupervisionEvent::ActorTerminated(cell, _, _) => {
+                if let Some(id) = state.member_of(&cell) {
+                    state.member_gone(&myself, id).await;
+                }
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl JobMasterState {
+    fn new(arguments: JobArguments) -> Self {
+        let JobArguments { blueprint, ledger, checkpoints, retained, job, restore, .. } = arguments;
+        let now_ms = blueprint.world.clock.now_ms();
+        let scope = JobScope { job: blueprint.job, name: blueprint.graph.name.clone() };
+        let metrics = blueprint.world.registry.job(&scope);
+        let epoch = ledger.log.epoch();
+        let jitter = blueprint.world.seed;
+        Self {
+            ledger: Some(ledger),
+            coordinator: Coordinator::new(checkpoints, retained),
+            job: Job::new(epoch, job, now_ms),
+            members: BTreeMap::new(),
+            attempt: None,
+            enumerators: Enumerators::default(),
+            snapshot_wanted: None,
+            record: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            locations: BTreeMap::new(),
+            restore,
+            first_deployment: true,
+            deploy_wanted: None,
+            settled: true,
+            canceling: None,
+            terminal_wanted: None,
+            terminal_status: None,
+            outcome: None,
+            waiting_for_end: Vec::new(),
+            stopped_with: None,
+            refused: false,
+            allow_non_restored_state: arguments.allow_non_restored_state,
+            savepoint_dir: arguments.savepoint_dir,
+            properties: arguments.properties,
+            local: arguments.local,
+            metrics,
+            started_ms: now_ms,
+            ended_ms: None,
+            jitter,
+            blueprint,
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> Timestamp {
+        self.blueprint.world.clock.now_ms()
+    }
+
+    /// A number in 0..1 from the injected seed (splitmix64).
+    pub(super) fn draw(&mut self) -> f64 {
+        self.jitter = self.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.jitter;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn member_of(&self, cell: &ractor::ActorCell) -> Option<SubtaskId> {
+        self.members.iter().find(|(_, member)| member.actor.get_id() == cell.get_id()).map(|(id, _)| *id)
+    }
+
+    async fn take(&mut self, myself: &ActorRef<JobMasterMessage>, message: JobMasterMessage) {
+        let now_ms = self.now_ms();
+        match message {
+            JobMasterMessage::Subtask { id, attempt, report } => self.subtask(myself, id, attempt, report).await,
+            JobMasterMessage::RestorePlanned(attempt, plan) => self.restore_planned(myself, attempt, *plan).await,
+            JobMasterMessage::Discovered(attempt, discovery) => self.discovered(myself, attempt, *discovery).await,
+            JobMasterMessage::Discover(attempt, vertex) => self.discover(myself, attempt, vertex),
+            JobMasterMessage::Recorded(outcome) => self.recorded(myself, *outcome).await,
+            JobMasterMessage::TerminalRecorded(recorded) => self.terminal_recorded(myself, *recorded).await,
+            JobMasterMessage::LedgerBack(ledger) => {
+                self.ledger = Some(ledger);
+                self.ledger_free(myself);
+            }
+            JobMasterMessage::LedgerFree => self.ledger_free(myself),
+            JobMasterMessage::Tick => {
+                let mut commands = Vec::new();
+                self.coordinator.tick(now_ms, &mut commands);
+                self.carry_out(myself, commands).await;
+            }
+            JobMasterMessage::RestartDue => {
+                let mut commands = Vec::new();
+                self.job.restart_due(now_ms, &mut commands);
+                self.carry_out_job(myself, commands).await;
+            }
+            JobMasterMessage::Trigger { purpose, drain, target, reply } => {
+                self.trigger(myself, purpose, drain, target, reply).await;
+            }
+            JobMasterMessage::Cancel(reply) => {
+                self.await_end(reply);
+                let mut commands = Vec::new();
+                self.job.cancel_requested(now_ms, &mut commands);
+                self.carry_out_job(myself, commands).await;
+            }
+            JobMasterMessage::Await(reply) => self.await_end(reply),
+            JobMasterMessage::Report(reply) => drop(reply.send(Box::new(self.report()))),
+        }
+    }
+
+    fn await_end(&mut self, reply: RpcReplyPort<JobOutcome>) {
+        match &self.outcome {
+            Some(outcome) => drop(reply.send(outcome.clone())),
+            None => self.waiting_for_end.push(reply),
+        }
+    }
+
+    async fn subtask(
+        &mut self,
+        myself: &ActorRef<JobMasterMessage>,
+        id: SubtaskId,
+        attempt: AttemptId,
+        report: SubtaskReport,
+    ) {
+        if self.attempt != Some(attempt) {
+            return;
+        }
+        let now_ms = self.now_ms();
+        let mut commands = Vec::new();
+        match report {
+            SubtaskReport::Running => {
+                self.enter(id, SubtaskStatus::Running);
+                if self.members.values().all(|member| member.status == SubtaskStatus::Running) {
+                    self.all_running(myself, attempt).await;
+                }
+                return;
+            }
+            SubtaskReport::Acked(ack, metrics) => {
+                let reply = self.coordinator.ack(*ack, metrics, now_ms, &mut commands);
+                tracing::trace!(subtask = %id, ?reply, "acknowledged");
+            }
+            SubtaskReport::Declined { checkpoint, reason } => {
+                tracing::warn!(subtask = %id, %checkpoint, "checkpoint declined: {reason}");
+                self.coordinator.declined(checkpoint, attempt, id, reason, now_ms, &mut commands);
+            }
+            SubtaskReport::EndOfData => {
+                self.coordinator.end_of_data(attempt, id, now_ms, &mut commands);
+            }
+            SubtaskReport::Finished => {
+                self.enter(id, SubtaskStatus::Finished);
+                if self.members.values().all(|member| member.status == SubtaskStatus::Finished) {
+                    self.all_finished(myself, attempt).await;
+                }
+                return;
+            }
+            SubtaskReport::Failed { kind, message } => {
+                self.subtask_failed(myself, id, attempt, kind, message).await;
+                return;
+            }
+        }
+        self.carry_out(myself, commands).await;
+    }
+
+    pub(super) fn enter(&mut self, id: SubtaskId, status: SubtaskStatus) {
+        let now_ms = self.now_ms();
+        if let Some(member) = self.members.get_mut(&id) {
+            member.status = status;
+            member.since_ms = now_ms;
+        }
+    }
+
+    pub(super) fn subtask_name(&self, id: SubtaskId) -> String {
+        let Some(vertex) = self.blueprint.graph.vertices.iter().find(|vertex| vertex.id == id.vertex) else {
+            return id.to_string();
+        };
+        format!("{} ({}/{})", vertex.name, id.index.0 + 1, vertex.parallelism)
+    }
+
+    async fn subtask_failed(
+        &mut self,
+        myself: &ActorRef<JobMasterMessage>,
+        id: SubtaskId,
+        attempt: AttemptId,
+        kind: ErrorKind,
+        message: String,
+    ) {
+        self.enter(id, SubtaskStatus::Failed);
+        let name = self.subtask_name(id);
+        tracing::error!(subtask = name, attempt = %attempt, "{message}");
+        let failure = Failure { subtask: Some(id), subtask_name: Some(name), kind, message, location: None };
+        self.fail(myself, attempt, failure).await;
+    }
+
+    /// Something of the attempt failed: the job machine decides what follows.
+    pub(super) async fn fail(&mut self, myself: &ActorRef<JobMasterMessage>, attempt: AttemptId, failure: Failure) {
+        let jitter = self.draw();
+        let now_ms = self.now_ms();
+        self.refused = failure.kind == ErrorKind::FixInput;
+        let mut commands = Vec::new();
+        self.job.failed(attempt, failure, jitter, now_ms, &mut commands);
+        self.carry_out_job(myself, commands).await;
+    }
+
+    async fn restore_planned(
+        &mut self,
+        myself: &ActorRef<JobMasterMessage>,
+        attempt: AttemptId,
+        plan: Result<RestorePlan, PortError>,
+    ) {
+        if self.job.attempt() != Some(attempt) || self.canceling == Some(attempt) {
+            return;
+        }
+        match plan {
+            Ok(plan) => self.deploy(myself, attempt, plan).await,
+            Err(PortError { kind, message }) => {
+                self.attempt = Some(attempt);
+                tracing::error!(%attempt, "the job could not be restored: {message}");
+                self.fail(myself, attempt, Failure::of_job(kind, message)).await;
+            }
+        }
+    }
+
+    fn report(&self) -> JobReport {
+        let graph = &self.blueprint.graph;
+        JobReport {
+            job: self.blueprint.job,
+            name: graph.name.clone(),
+            status: self.job.status(),
+            timestamps: self.job.timestamps().clone(),
+            started_ms: self.started_ms,
+            ended_ms: self.ended_ms,
+            attempt: self.job.attempt(),
+            restarts: self.job.restarts(),
+            vertices: graph
+                .vertices
+                .iter()
+                .map(|vertex| VertexReport {
+                    id: vertex.id,
+                    name: vertex.name.clone(),
+                    parallelism: vertex.parallelism,
+                    max_parallelism: vertex.max_parallelism,
+                })
+                .collect(),
+            edges: graph.edges.clone(),
+            subtasks: self
+                .members
+                .iter()
+                .map(|(id, member)| SubtaskReportRow {
+                    id: *id,
+                    status: member.status,
+                    since_ms: member.since_ms,
+                    started_ms: member.started_ms,
+                })
+                .collect(),
+            exceptions: self.job.exceptions().clone(),
+            checkpoints: self.coordinator.statistics().clone(),
+            checkpoint_options: self.coordinator.options().clone(),
+            properties: self.properties.clone(),
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! Carries out what the machines command, in order.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_runtime::checkpoint::coordinator::{
+    Command, EnumeratorSnapshot, Request, RequestError, RequestId, RestoredStatistics,
+};
+use millstream_runtime::element::{Barrier, Purpose};
+use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId, SubtaskIndex};
+use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus};
+use millstream_runtime::ports::source::SplitEnumerator;
+use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_state::log::{AppendOutcome, RecordKind, TerminalState, newest_usable, remove_strays};
+use ractor::{ActorRef, RpcReplyPort};
+
+use super::actor::{JobMasterState, Waiting};
+use super::enumerators::{Assignment, Discovery, Enumerators};
+use super::handle::{JobOutcome, Requested};
+use super::message::JobMasterMessage;
+use super::records::{Ledger, Outcome, RecordOutcome, RecordWork, TerminalRecorded, manifest};
+use super::report::SubtaskStatus;
+use super::restore::{RestorePlan, Restored, plan};
+use crate::metrics::job::{Availability, LastCheckpoint};
+use crate::subtask::{Deployment, SubtaskMessage};
+
+type Myself = ActorRef<JobMasterMessage>;
+
+impl JobMasterState {
+    /// Carries out commands of the job machine and whatever follows from them.
+    pub(super) async fn carry_out_job(&mut self, myself: &Myself, commands: Vec<JobCommand>) {
+        let mut queue = VecDeque::from(commands);
+        while let Some(command) = queue.pop_front() {
+            let now_ms = self.now_ms();
+            match command {
+                JobCommand::Deploy(attempt) => {
+                    self.deploy_wanted = Some(attempt);
+                    self.deploy_when_settled(myself);
+                }
+                JobCommand::CancelSubtasks(attempt) => {
+                    let mut more = Vec::new();
+                    self.cancel_subtasks(myself, attempt, &mut more).await;
+                    queue.extend(more);
+                }
+                JobCommand::ScheduleRestart { at_ms } => {
+                    let after = u64::try_from(at_ms - now_ms).unwrap_or(0);
+                    tracing::info!("the job restarts in {after} ms");
+                    myself.send_after(Duration::from_millis(after), || JobMasterMessage::RestartDue);
+                }
+                JobCommand::RecordFailure { attempt, restarts } => {
+                    self.blueprint.world.registry.job(&self.scope()).metrics().set_restarts(self.job.restarts());
+                    self.metrics.metrics().set_availability(Availability::Down(now_ms));
+                    let what = if restarts { "it is restarted" } else { "it is not restarted" };
+                    tracing::error!(%attempt, "the job failed: {what}");
+                }
+                JobCommand::StopInterrupted => {
+                    self.stopped_with = None;
+                    tracing::warn!("a failure interrupted the stop: its savepoint is good, the job goes on");
+                }
+                JobCommand::RecordTerminal(status) => {
+                    self.terminal_wanted = Some(status);
+                    self.write_terminal_when_free(myself);
+                }
+                JobCommand::ReachedTerminal(status) => self.reached_terminal(status),
+            }
+        }
+    }
+
+    fn scope(&self) -> crate::metrics::JobScope {
+        crate::metrics::JobScope { job: self.blueprint.job, name: self.blueprint.graph.name.clone() }
+    }
+
+    async fn cancel_subtasks(&mut self, myself: &Myself, attempt: AttemptId, more: &mut Vec<JobCommand>) {
+        let now_ms = self.now_ms();
+        self.canceling = Some(attempt);
+        for member in self.members.values_mut() {
+            if !member.gone {
+                member.actor.stop(None);
+                if member.status != SubtaskStatus::Failed {
+                    member.status = SubtaskStatus::Canceling;
+                }
+            }
+        }
+        let mut commands = Vec::new();
+        self.settled = false;
+        self.coordinator.attempt_ended(attempt, now_ms, &mut commands);
+        if !commands.iter().any(|command| matches!(command, Command::Settled { .. }))
+            && !self.coordinator.is_recording()
+        {
+            self.settled = true;
+        }
+        self.enumerators = Enumerators::default();
+        self.snapshot_wanted = None;
+        Box::pin(self.carry_out(myself, commands)).await;
+        if self.members.values().all(|member| member.gone) {
+            self.all_gone(attempt, more);
+        }
+    }
+
+    /// A subtask's actor has stopped for certain.
+    pub(super) async fn member_gone(&mut self, myself: &Myself, id: SubtaskId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.gone = true;
+        if member.status == SubtaskStatus::Canceling {
+            self.enter(id, SubtaskStatus::Canceled);
+        }
+        let Some(attempt) = self.canceling else { return };
+        if self.members.values().all(|member| member.gone) {
+            let mut commands = Vec::new();
+            self.all_gone(attempt, &mut commands);
+            self.carry_out_job(myself, commands).await;
+        }
+    }
+
+    fn all_gone(&mut self, attempt: AttemptId, commands: &mut Vec<JobCommand>) {
+        self.canceling = None;
+        self.job.subtasks_canceled(attempt, self.blueprint.world.clock.now_ms(), commands);
+    }
+
+    /// Deploys once no record of the attempt before is in doubt and the ledger is at home.
+    pub(super) fn deploy_when_settled(&mut self, myself: &Myself) {
+        if !self.settled || self.deploy_wanted.is_none() {
+            return;
+        }
+        let Some(mut ledger) = self.ledger.take() else { return };
+        let Some(attempt) = self.deploy_wanted.take() else { return };
+        let first = std::mem::replace(&mut self.first_deployment, false);
+        let given = if first { self.restore.clone() } else { None };
+        let fallback = self.restore.clone();
+        let graph = Arc::clone(&self.blueprint.graph);
+        let allow = self.allow_non_restored_state;
+        let (world, local, myself) = (self.blueprint.world.clone(), self.local.clone(), myself.clone());
+        world.blocking.clone().run(Box::new(move || {
+            let prepared = prepare(&mut ledger, attempt, given, fallback).and_then(|(restored, messages)| {
+                let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
+                let mut plan = plan(&graph, restored, &world.blobs, allow, &*make_reader)?;
+                plan.messages.extend(messages);
+                Ok(plan)
+            });
+            drop(myself.cast(JobMasterMessage::LedgerBack(ledger)));
+            drop(myself.cast(JobMasterMessage::RestorePlanned(attempt, Box::new(prepared))));
+        }));
+    }
+
+    pub(super) async fn deploy(&mut self, myself: &Myself, attempt: AttemptId, plan: RestorePlan) {
+        let RestorePlan { mut subtasks, enumerators, restored, messages } = plan;
+        messages.iter().for_each(|message| tracing::warn!("{message}"));
+        self.attempt = Some(attempt);
+        if let Some(Restored { manifest, path, is_savepoint }) = &restored {
+            let kind = if *is_savepoint { "savepoint" } else { "checkpoint" };
+            tracing::info!(%attempt, "restoring from {kind} {} ({path})", manifest.checkpoint);
+            self.coordinator.restored(RestoredStatistics {
+                id: manifest.checkpoint,
+                purpose: manifest.purpose,
+                restore_timestamp_ms: self.now_ms(),
+                external_path: path.clone(),
+            });
+        }
+        match self.blueprint.spawn(attempt, myself).await {
+            Ok(members) => self.members = members,
+            Err(error) => {
+                let message = format!("the subtasks could not be started: {error}");
+                self.members.clear();
+                self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, message)).await;
+                return;
+            }
+        }
+        for (id, member) in &self.members {
+            let restore = subtasks.remove(id).unwrap_or_default();
+            let deployment = Deployment {
+                outputs: self.blueprint.outputs(member.vertex, id.index.0, &self.members),
+                restored: restore.operators,
+                watermark_floor: restore.watermark_floor,
+                segments: restore.segments,
+                local: self.local.clone(),
+            };
+            drop(member.actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
+        }
+        self.enumerators = Enumerators::default();
+        for (vertex, enumerator) in enumerators {
+            let source = &self.blueprint.graph.vertices[vertex];
+            let uid = source.enumerator.as_ref().map(|(uid, _)| uid.clone()).expect("a vertex with an enumerator");
+            self.enumerators.add(vertex, uid, source.parallelism, enumerator);
+            self.discover(myself, attempt, vertex);
+        }
+    }
+
+    pub(super) async fn all_running(&mut self, myself: &Myself, attempt: AttemptId) {
+        let now_ms = self.now_ms();
+        self.job.deployed(attempt, now_ms);
+        self.metrics.metrics().set_availability(Availability::Up(now_ms));
+        let graph = Arc::clone(&self.blueprint.graph);
+        let subtasks: Vec<_> =
+            self.members.iter().map(|(id, member)| (*id, graph.vertices[member.vertex].enumerator.is_some())).collect();
+        let floor =
+            CheckpointId(self.ledger.as_ref().map_or(0, |ledger| ledger.log.state().last_checkpoint.0 + 1).max(1));
+        let mut commands = Vec::new();
+        if let Err(error) = self.coordinator.start_attempt(attempt, subtasks, floor, now_ms, &mut commands) {
+            self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, error.to_string())).await;
+            return;
+        }
+        self.carry_out(myself, commands).await;
+    }
+
+    pub(super) async fn all_finished(&mut self, myself: &Myself, attempt: AttemptId) {
+        for member in self.members.values() {
+            member.actor.stop(None);
+        }
+        let now_ms = self.now_ms();
+        let mut commands = Vec::new();
+        self.coordinator.attempt_ended(attempt, now_ms, &mut commands);
+        self.carry_out(myself, commands).await;
+        let mut commands = Vec::new();
+        self.job.all_finished(attempt, self.now_ms(), &mut commands);
+        self.carry_out_job(myself, commands).await;
+    }
+
+    /// Carries out commands of the coordinator and whatever follows from them.
+    pub(super) async fn carry_out(&mut self, myself: &Myself, commands: Vec<Command>) {
+        let mut queue = VecDeque::from(commands);
+        while let Some(command) = queue.pop_front() {
+            let now_ms = self.now_ms();
+            let mut more = Vec::new();
+            match command {
+                Command::SnapshotEnumerators { checkpoint } => {
+                    self.snapshot_wanted = Some(checkpoint);
+                    self.snapshot_enumerators(&mut more);
+                }
+                Command::SendTriggers { barrier, drain } => self.send_triggers(barrier, drain),
+                Command::WriteRecord(record) => {
+                    let manifest =
+                        manifest(self.blueprint.job, &self.blueprint.graph, &record, self.properties.clone());
+                    let target = self.target(record.request, record.checkpoint);
+                    self.record = Some(RecordWork { record, manifest, target });
+                    self.write_record_when_free(myself);
+                }
+                Command::RetryRecord { .. } => self.write_record_when_free(myself),
+                Command::NotifyComplete { checkpoint, purpose, attempt } => {
+                    self.notify_complete(checkpoint, purpose, attempt);
+                }
+                Command::Drop { .. } => {}
+                Command::Abort { checkpoint, reason, .. } => {
+                    tracing::warn!(%checkpoint, "checkpoint aborted: {reason}");
+                    self.to_all(|| SubtaskMessage::Abort(checkpoint));
+                }
+                Command::FailJob { reason } => {
+                    if let Some(attempt) = self.attempt {
+                        Box::pin(self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, reason))).await;
+                    }
+                }
+                Command::Answer { request, result } => self.answer(request, result),
+                Command::WakeAt(at_ms) => {
+                    let after = u64::try_from(at_ms - now_ms).unwrap_or(0);
+                    myself.send_after(Duration::from_millis(after), || JobMasterMessage::Tick);
+                }
+                Command::Settled { .. } => {
+                    self.settled = true;
+                    self.deploy_when_settled(myself);
+                }
+                Command::StepDown => {
+                    let mut commands = Vec::new();
+                    self.job.leadership_lost(now_ms, &mut commands);
+                    Box::pin(self.carry_out_job(myself, commands)).await;
+                }
+            }
+            queue.extend(more);
+        }
+        let counts = self.coordinator.statistics().counts();
+        self.metrics.metrics().set_checkpoints(counts.completed, counts.failed, counts.in_progress);
+    }
+
+    fn to_all(&self, message: impl Fn() -> SubtaskMessage) {
+        for member in self.members.values().filter(|member| !member.gone) {
+            drop(member.actor.cast(message()));
+        }
+    }
+
+    fn notify_complete(&mut self, checkpoint: CheckpointId, purpose: Purpose, attempt: AttemptId) {
+        if self.attempt != Some(attempt) {
+            return;
+        }
+        if purpose == Purpose::StopWithSavepoint {
+            self.job.stop_savepoint_done(attempt);
+            self.stopped_with = self.locations.get(&checkpoint).cloned();
+        }
+        let position = self.ledger.as_ref().and_then(|ledger| ledger.log.state().position);
+        self.to_all(|| SubtaskMessage::Complete { checkpoint, purpose, position });
+        if let Some(last) = self.coordinator.statistics().latest_completed() {
+            self.metrics.metrics().set_last_checkpoint(LastCheckpoint {
+                id: last.id.0,
+                duration_ms: last.end_to_end_duration_ms,
+                size_bytes: last.checkpointed_size_bytes,
+                full_size_bytes: last.state_size_bytes,
+                metadata_size_bytes: 0,
+                completed_ms: self.now_ms(),
+            });
+        }
+    }
+
+    fn snapshot_enumerators(&mut self, more: &mut Vec<Command>) {
+        let Some(checkpoint) = self.snapshot_wanted else { return };
+        let Some(snapshots) = self.enumerators.snapshot() else { return };
+        self.snapshot_wanted = None;
+        let graph = &self.blueprint.graph;
+        let snapshots: Vec<EnumeratorSnapshot> =
+            snapshots.into_iter().map(|(vertex, uid, state)| (graph.vertices[vertex].id, uid, state)).collect();
+        self.coordinator.enumerators_snapshotted(checkpoint, snapshots, self.now_ms(), more);
+    }
+
+    fn send_triggers(&self, barrier: Barrier, drain: bool) {
+        let triggered_ms = self.now_ms();
+        for member in self.members.values() {
+            if self.blueprint.graph.vertices[member.vertex].enumerator.is_some() {
+                drop(member.actor.cast(SubtaskMessage::Trigger { barrier, drain, triggered_ms }));
+            }
+        }
+    }
+
+    /// Sends an enumerator to look for splits.
+    pub(super) fn discover(&mut self, myself: &Myself, attempt: AttemptId, vertex: usize) {
+        if self.attempt != Some(attempt) || self.canceling.is_some() {
+            return;
+        }
+        let Some(enumerator) = self.enumerators.take(vertex) else { return };
+        let myself = myself.clone();
+        self.blueprint.world.blocking.run(Box::new(move || {
+            let mut enumerator: Box<dyn SplitEnumerator> = enumerator;
+            let splits = enumerator.discover();
+            let discovery = Discovery { vertex, enumerator, splits };
+            drop(myself.cast(JobMasterMessage::Discovered(attempt, Box::new(discovery))));
+        }));
+    }
+
+    pub(super) async fn discovered(&mut self, myself: &Myself, attempt: AttemptId, discovery: Discovery) {
+        if self.attempt != Some(attempt) || self.canceling.is_some() {
+            return;
+        }
+        let vertex = discovery.vertex;
+        match self.enumerators.returned(discovery) {
+            Ok(assignment) => self.assign(assignment),
+            Err(PortError { kind, message }) => {
+                self.fail(myself, attempt, Failure::of_job(kind, message)).await;
+                return;
+            }
+        }
+        if let Some(interval_ms) = self.enumerators.interval_ms(vertex) {
+            myself.send_after(Duration::from_millis(interval_ms), move || JobMasterMessage::Discover(attempt, vertex));
+        }
+        let mut commands = Vec::new();
+        self.snapshot_enumerators(&mut commands);
+        self.carry_out(myself, commands).await;
+    }
+
+    fn assign(&self, assignment: Option<Assignment>) {
+        let Some(Assignment { vertex, splits, initial, last }) = assignment else { return };
+        let vertex = self.blueprint.graph.vertices[vertex].id;
+        for (index, splits) in (0..).zip(splits) {
+            let id = SubtaskId { vertex, index: SubtaskIndex(index) };
+            if let Some(member) = self.members.get(&id) {
+                drop(member.actor.cast(SubtaskMessage::Assign { splits, initial, last }));
+            }
+        }
+    }
+
+    pub(super) async fn trigger(
+        &mut self,
+        myself: &Myself,
+        purpose: Purpose,
+        drain: bool,
+        target: Option<String>,
+        reply: RpcReplyPort<Result<Requested, String>>,
+    ) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(id, Waiting { target, purpose, reply });
+        let mut commands = Vec::new();
+        self.coordinator.trigger_requested(Request { id, purpose, drain }, self.now_ms(), &mut commands);
+        self.carry_out(myself, commands).await;
+    }
+
+    fn target(&self, request: Option<RequestId>, checkpoint: CheckpointId) -> Option<String> {
+        let waiting = request.and_then(|request| self.requests.get(&request))?;
+        if !matches!(waiting.purpose, Purpose::Savepoint | Purpose::StopWithSavepoint) {
+            return None;
+        }
+        let folder = waiting.target.clone().or_else(|| self.savepoint_dir.clone())?;
+        let job = self.blueprint.job.to_string();
+        let name = format!("savepoint-{}-{}-{checkpoint}", &job[..6], self.attempt.unwrap_or_default());
+        Some(Path::new(&folder).join(name).to_string_lossy().into_owned())
+    }
+
+    fn answer(&mut self, request: RequestId, result: Result<CheckpointId, RequestError>) {
+        let Some(waiting) = self.requests.remove(&request) else { return };
+        let answer = result
+            .map(|checkpoint| Requested { checkpoint, location: self.locations.get(&checkpoint).cloned() })
+            .map_err(|error| error.to_string());
+        drop(waiting.reply.send(answer));
+    }
+
+    fn write_record_when_free(&mut self, myself: &Myself) {
+        if self.record.is_none() {
+            return;
+        }
+        let Some(mut ledger) = self.ledger.take() else { return };
+        let Some(work) = self.record.take() else { return };
+        let myself = myself.clone();
+        self.blueprint.world.blocking.run(Box::new(move || {
+            let outcome = ledger.write(&work);
+            drop(myself.cast(JobMasterMessage::Recorded(Box::new(RecordOutcome { ledger, work, outcome }))));
+        }));
+    }
+
+    pub(super) async fn recorded(&mut self, myself: &Myself, recorded: RecordOutcome) {
+        let RecordOutcome { ledger, work, outcome } = recorded;
+        self.ledger = Some(ledger);
+        let checkpoint = work.record.checkpoint;
+        let now_ms = self.now_ms();
+        let mut commands = Vec::new();
+        match outcome {
+            Outcome::Written { location, .. } => {
+                self.locations.insert(checkpoint, location);
+                if self.locations.len() > 64 {
+                    self.locations.pop_first();
+                }
+                self.coordinator.record_written(checkpoint, now_ms, &mut commands);
+            }
+            Outcome::Undecided(reason) => {
+                tracing::warn!(%checkpoint, "not known whether its record was written, asking again: {reason}");
+                self.record = Some(work);
+                self.coordinator.record_undecided(checkpoint, now_ms, &mut commands);
+            }
+            Outcome::Failed(error) => {
+                tracing::warn!(%checkpoint, "its record could not be written: {error}");
+                self.coordinator.record_failed(checkpoint, error.message, now_ms, &mut commands);
+            }
+            Outcome::Deposed => self.coordinator.deposed(&mut commands),
+        }
+        self.carry_out(myself, commands).await;
+        self.ledger_free(myself);
+    }
+
+    /// The ledger is at home: whoever waits for it goes on.
+    pub(super) fn ledger_free(&mut self, myself: &Myself) {
+        self.deploy_when_settled(myself);
+        self.write_terminal_when_free(myself);
+    }
+
+    fn write_terminal_when_free(&mut self, myself: &Myself) {
+        if self.terminal_wanted.is_none() || self.record.is_some() {
+            return;
+        }
+        let Some(mut ledger) = self.ledger.take() else { return };
+        let Some(status) = self.terminal_wanted.take() else { return };
+        let state = match status {
+            JobStatus::Finished if self.stopped_with.is_some() => TerminalState::Stopped,
+            JobStatus::Finished => TerminalState::Finished,
+            JobStatus::Failed => TerminalState::Failed { reason: self.last_failure().unwrap_or_default() },
+            _ => TerminalState::Canceled,
+        };
+        self.terminal_status = Some(status);
+        let myself = myself.clone();
+        self.blueprint.world.blocking.run(Box::new(move || {
+            let outcome = ledger.write_terminal(state);
+            drop(myself.cast(JobMasterMessage::TerminalRecorded(Box::new(TerminalRecorded { ledger, outcome }))));
+        }));
+    }
+
+    fn last_failure(&self) -> Option<String> {
+        self.job.exceptions().latest().map(|entry| entry.message.clone())
+    }
+
+    pub(super) async fn terminal_recorded(&mut self, myself: &Myself, recorded: TerminalRecorded) {
+        self.ledger = Some(recorded.ledger);
+        let now_ms = self.now_ms();
+        let mut commands = Vec::new();
+        match recorded.outcome {
+            Ok(AppendOutcome::Written(_)) => {
+                self.job.terminal_recorded(now_ms, &mut commands);
+            }
+            Ok(AppendOutcome::Deposed { .. }) => {
+                self.job.leadership_lost(now_ms, &mut commands);
+            }
+            Ok(AppendOutcome::Undecided { reason }) => self.retry_terminal(myself, &reason),
+            Err(error) => self.retry_terminal(myself, &error.message),
+        }
+        self.carry_out_job(myself, commands).await;
+    }
+
+    /// Nobody is told of the end before its record is there; a store that is away is asked again.
+    fn retry_terminal(&mut self, myself: &Myself, reason: &str) {
+        tracing::warn!("the end of the job could not be recorded, trying again in a second: {reason}");
+        self.terminal_wanted = self.terminal_status;
+        let again = myself.clone();
+        again.send_after(Duration::from_secs(1), || JobMasterMessage::LedgerFree);
+    }
+
+    fn reached_terminal(&mut self, status: JobStatus) {
+        self.ended_ms = Some(self.now_ms());
+        self.metrics.metrics().set_availability(Availability::Ended);
+        let outcome = JobOutcome {
+            status,
+            savepoint: self.stopped_with.clone(),
+            failure: if status == JobStatus::Failed { self.last_failure() } else { None },
+            refused: status == JobStatus::Failed && self.refused,
+        };
+        for reply in self.waiting_for_end.drain(..) {
+            drop(reply.send(outcome.clone()));
+        }
+        self.outcome = Some(outcome);
+    }
+}
+
+/// What a deployment starts from, after the record that says so.
+fn prepare(
+    ledger: &mut Ledger,
+    attempt: AttemptId,
+    given: Option<Restored>,
+    fallback: Option<Restored>,
+) -> Result<(Option<Restored>, Vec<String>), PortError> {
+    let mut messages = Vec::new();
+    let restored = match given {
+        Some(given) => Some(given),
+        None => {
+            let usable = newest_usable(&ledger.blobs, ledger.log.state())?;
+            if !usable.problems.is_empty() {
+                let to = usable.checkpoint.as_ref().map(|(retained, _)| retained.checkpoint);
+                messages.extend(usable.problems.iter().cloned());
+                messages.push(match to {
+                    Some(to) => format!("going on from the checkpoint before, {to}"),
+                    None => "no retained checkpoint is whole: going on from the beginning".to_owned(),
+                });
+                let kind = RecordKind::FellBack { to, reasons: usable.problems, consented: false };
+                append(ledger, kind)?;
+            }
+            match usable.checkpoint {
+                Some((retained, manifest)) => {
+                    Some(Restored { manifest: Arc::new(manifest), path: retained.manifest.path, is_savepoint: false })
+                }
+                // No checkpoint of this run yet: the savepoint it was started from, or nothing.
+                None => fallback.filter(|restored| restored.is_savepoint),
+            }
+        }
+    };
+    let checkpoint = restored.as_ref().filter(|restored| !restored.is_savepoint);
+    let savepoint = restored.as_ref().filter(|restored| restored.is_savepoint);
+    append(
+        ledger,
+        RecordKind::Restored {
+            attempt,
+            checkpoint: checkpoint.map(|restored| restored.manifest.checkpoint),
+            savepoint: savepoint.map(|restored| restored.path.clone()),
+        },
+    )?;
+    let mut keep = ledger.retention.reachable();
+    if let Some(restored) = &restored {
+        keep.extend(millstream_state::log::segments(&restored.manifest).map(|segment| segment.path.clone()));
+    }
+    for retained in ledger.log.state().retained.clone() {
+        keep.insert(retained.manifest.path.clone());
+        if let Ok(manifest) = millstream_state::log::read_manifest(&*ledger.blobs, &retained.manifest) {
+            keep.extend(millstream_state::log::segments(&manifest).map(|segment| segment.path.clone()));
+            ledger.retention.add(&retained.manifest, &manifest);
+        }
+    }
+    let job = ledger.job;
+    if let Err(error) = remove_strays(&*ledger.blobs, job, attempt, &keep) {
+        messages.push(format!("files of older attempts could not be removed, they only take space: {error}"));
+    }
+    Ok((restored, messages))
+}
+
+fn append(ledger: &mut Ledger, kind: RecordKind) -> Result<(), PortError> {
+    match ledger.log.append(kind)? {
+        AppendOutcome::Written(_) => Ok(()),
+        AppendOutcome::Deposed { by } => Err(PortError::give_up(format!("another leader (epoch {by}) has taken over"))),
+        AppendOutcome::Undecided { reason } => Err(PortError::retry(reason)),
+    }
+}

@@ -1,0 +1,88 @@
+//! What the job master is told. Everything from subtasks carries their attempt; late messages change nothing.
+
+use millstream_runtime::checkpoint::coordinator::AckMetrics;
+use millstream_runtime::checkpoint::manifest::Ack;
+use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
+use millstream_runtime::ports::{ErrorKind, PortError};
+use ractor::RpcReplyPort;
+
+use super::enumerators::Discovery;
+use super::handle::{JobOutcome, Requested};
+use super::records::{Ledger, RecordOutcome, TerminalRecorded};
+use super::report::JobReport;
+use super::restore::RestorePlan;
+use millstream_runtime::element::Purpose;
+
+/// What a subtask tells.
+pub enum SubtaskReport {
+    /// Its operators are open.
+    Running,
+    /// Its state for a checkpoint is durable.
+    Acked(Box<Ack>, AckMetrics),
+    /// It cannot take a checkpoint.
+    Declined {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: String,
+    },
+    /// All of its inputs have ended.
+    EndOfData,
+    /// The job is complete and everything it had is committed.
+    Finished,
+    /// It has failed and stopped.
+    Failed {
+        /// What can be done.
+        kind: ErrorKind,
+        /// For users.
+        message: String,
+    },
+}
+
+/// Messages of the job master.
+pub enum JobMasterMessage {
+    /// From a subtask.
+    Subtask {
+        /// Which one.
+        id: SubtaskId,
+        /// Of which deployment.
+        attempt: AttemptId,
+        /// What it tells.
+        report: SubtaskReport,
+    },
+    /// What the subtasks of a deployment are restored from was read.
+    RestorePlanned(AttemptId, Box<Result<RestorePlan, PortError>>),
+    /// An enumerator came back from looking.
+    Discovered(AttemptId, Box<Discovery>),
+    /// An enumerator is to look again.
+    Discover(AttemptId, usize),
+    /// What became of a record of a checkpoint.
+    Recorded(Box<RecordOutcome>),
+    /// What became of the record of the job's end.
+    TerminalRecorded(Box<TerminalRecorded>),
+    /// The ledger is back from preparing a deployment.
+    LedgerBack(Box<Ledger>),
+    /// Something that waits for the ledger may try again.
+    LedgerFree,
+    /// The coordinator wanted to be woken.
+    Tick,
+    /// The job machine wanted to be woken.
+    RestartDue,
+    /// A checkpoint or savepoint is asked for; the answer comes when it is durable.
+    Trigger {
+        /// What for.
+        purpose: Purpose,
+        /// With a stop: end the input first.
+        drain: bool,
+        /// Where a savepoint goes; the job's savepoint folder if not given.
+        target: Option<String>,
+        /// Who waits.
+        reply: RpcReplyPort<Result<Requested, String>>,
+    },
+    /// Cancel the job; answered when it has ended.
+    Cancel(RpcReplyPort<JobOutcome>),
+    /// Tell when the job has ended.
+    Await(RpcReplyPort<JobOutcome>),
+    /// What REST shows.
+    Report(RpcReplyPort<Box<JobReport>>),
+}

@@ -1,0 +1,24 @@
+//! The actor of one job: feeds the machines (life cycle, checkpoints) and carries out what they command.
+//!
+//! - [`message`]: what it is told
+//! - [`actor`]: the loop
+//! - [`deployment`]: spawns the subtasks of an attempt and wires their channels
+//! - [`restore`]: what each subtask gets of a manifest
+//! - [`enumerators`]: splits on their way to readers, in order with the triggers
+//! - [`records`]: manifests, the job's log, savepoints, retention
+//! - [`report`]: what REST shows
+//! - [`handle`]: what callers hold
+
+pub mod actor;
+pub mod carry_out;
+pub mod deployment;
+pub mod enumerators;
+pub mod handle;
+pub mod message;
+pub mod records;
+pub mod report;
+pub mod restore;
+
+pub use actor::{JobArguments, JobMaster};
+pub use handle::JobHandle;
+pub use message::JobMasterMessage;

@@ -1,0 +1,215 @@
+//! What each subtask of a deployment gets of a manifest: segments cut to its key groups, readers for its keyed state,
+//! its share of operator state. Runs on the blocking executor.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use millstream_runtime::chain::context::RestoredOperator;
+use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef, VertexState};
+use millstream_runtime::graph::{JobGraph, JobVertex};
+use millstream_runtime::ids::{CheckpointId, OperatorUid, SubtaskId, SubtaskIndex};
+use millstream_runtime::key::KEY_FORMAT_VERSION;
+use millstream_runtime::key_group::key_group_range;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::source::SplitEnumerator;
+use millstream_runtime::ports::state::StateReader;
+use millstream_runtime::ports::store::BlobStore;
+use millstream_runtime::state::cut::OperatorState;
+use millstream_runtime::state::operator::deal;
+use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
+use millstream_state::segment::SegmentReader;
+
+/// One subtask's part of a restore.
+#[derive(Default)]
+pub struct SubtaskRestore {
+    /// Per operator.
+    pub operators: Vec<(OperatorUid, RestoredOperator)>,
+    /// Watermark per key group.
+    pub watermark_floor: Vec<Timestamp>,
+    /// The chain to go on with.
+    pub segments: Vec<SegmentRef>,
+}
+
+/// Everything a deployment is restored from.
+pub struct RestorePlan {
+    /// By subtask.
+    pub subtasks: BTreeMap<SubtaskId, SubtaskRestore>,
+    /// Enumerators by vertex index.
+    pub enumerators: Vec<(usize, Box<dyn SplitEnumerator>)>,
+    /// The checkpoint that was restored, for statistics.
+    pub restored: Option<Restored>,
+    /// What to tell the user: damaged checkpoints passed over, state left behind.
+    pub messages: Vec<String>,
+}
+
+/// What was restored.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+    /// Where it lies.
+    pub path: String,
+    /// The store its segments are in.
+    pub is_savepoint: bool,
+}
+
+/// Makes the reader for the keyed state of one operator in some key groups, out of the segments that hold it as of the
+/// restored checkpoint.
+pub type ReaderFactory<'a> = dyn Fn(&OperatorUid, &[Arc<SegmentReader>], Range<u16>, CheckpointId) -> Result<Option<Arc<dyn StateReader>>, PortError>
+    + 'a;
+
+/// Plans a restore.
+///
+/// # Errors
+/// When the state does not fit the graph, or a segment cannot be read.
+pub fn plan(
+    graph: &JobGraph,
+    restored: Option<Restored>,
+    blobs: &Arc<dyn BlobStore>,
+    allow_non_restored_state: bool,
+    make_reader: &ReaderFactory<'_>,
+) -> Result<RestorePlan, PortError> {
+    let mut plan = RestorePlan {
+        subtasks: BTreeMap::new(),
+        enumerators: Vec::new(),
+        restored: restored.clone(),
+        messages: Vec::new(),
+    };
+    let manifest = restored.as_ref().map(|restored| &*restored.manifest);
+    let checkpoint = manifest.map(|manifest| manifest.checkpoint).unwrap_or_default();
+    if let Some(manifest) = manifest {
+        check(graph, manifest, allow_non_restored_state, &mut plan.messages)?;
+    }
+    for (index, vertex) in graph.vertices.iter().enumerate() {
+        if let Some((uid, factory)) = &vertex.enumerator {
+            let stored = manifest
+                .and_then(|manifest| {
+                    manifest.vertices.iter().find_map(|old| old.enumerator.as_ref().filter(|e| e.0 == *uid))
+                })
+                .map(|(_, state)| state.as_slice());
+            plan.enumerators.push((index, factory.enumerator(stored)?));
+        }
+        let old = manifest.map(|manifest| old_vertices(vertex, manifest)).unwrap_or_default();
+        let old = old.into_iter().map(|vertex| OldVertex::open(vertex, blobs)).collect::<Result<Vec<_>, _>>()?;
+        for subtask in 0..vertex.parallelism {
+            let id = SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) };
+            plan.subtasks.insert(id, restore_subtask(vertex, subtask, &old, checkpoint, make_reader)?);
+        }
+    }
+    Ok(plan)
+}
+
+fn check(
+    graph: &JobGraph,
+    manifest: &Manifest,
+    allow_non_restored_state: bool,
+    messages: &mut Vec<String>,
+) -> Result<(), PortError> {
+    if manifest.key_format != KEY_FORMAT_VERSION {
+        return Err(PortError::fix_input(format!(
+            "the state was written with key format {}, this program has {KEY_FORMAT_VERSION}: restore it with the version that wrote it",
+            manifest.key_format
+        )));
+    }
+    let known: Vec<&OperatorUid> = graph.vertices.iter().flat_map(|vertex| &vertex.operators).collect();
+    for old in &manifest.vertices {
+        let has_state = old.subtasks.iter().any(|subtask| !subtask.segments.is_empty());
+        let orphans: Vec<_> =
+            old.operators.iter().filter(|uid| !known.contains(uid)).map(|uid| uid.0.as_str()).collect();
+        if has_state && !orphans.is_empty() {
+            let orphans = orphans.join("', '");
+            if !allow_non_restored_state {
+                return Err(PortError::fix_input(format!(
+                    "the state of operator '{orphans}' (vertex '{}') has no operator in the job: give the operator its old uid, or pass --allow-non-restored-state to leave the state behind",
+                    old.name
+                )));
+            }
+            messages.push(format!("state of operator '{orphans}' is left behind: the job has no such operator"));
+        }
+        let new = graph.vertices.iter().find(|new| new.operators.iter().any(|uid| old.operators.contains(uid)));
+        if let Some(new) = new
+            && new.max_parallelism != old.max_parallelism
+        {
+            return Err(PortError::fix_input(format!(
+                "vertex '{}' has {} key groups, its state has {}: set pipeline.max-parallelism = {}",
+                new.name, new.max_parallelism, old.max_parallelism, old.max_parallelism
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn old_vertices<'a>(vertex: &JobVertex, manifest: &'a Manifest) -> Vec<&'a VertexState> {
+    manifest.vertices.iter().filter(|old| old.operators.iter().any(|uid| vertex.operators.contains(uid))).collect()
+}
+
+/// A vertex of the manifest with its segments opened.
+struct OldVertex<'a> {
+    state: &'a VertexState,
+    /// By subtask.
+    readers: Vec<Vec<Arc<SegmentReader>>>,
+}
+
+impl<'a> OldVertex<'a> {
+    fn open(state: &'a VertexState, blobs: &Arc<dyn BlobStore>) -> Result<Self, PortError> {
+        // After a rescale several subtasks name the same file, each for its key groups.
+        let open = |segment: &SegmentRef| SegmentReader::open(blobs, segment).map(Arc::new);
+        let readers = state
+            .subtasks
+            .iter()
+            .map(|subtask| subtask.segments.iter().map(open).collect())
+            .collect::<Result<_, _>>()?;
+        Ok(Self { state, readers })
+    }
+}
+
+fn restore_subtask(
+    vertex: &JobVertex,
+    subtask: u32,
+    old: &[OldVertex<'_>],
+    checkpoint: CheckpointId,
+    make_reader: &ReaderFactory<'_>,
+) -> Result<SubtaskRestore, PortError> {
+    let mut restore = SubtaskRestore::default();
+    if old.is_empty() {
+        return Ok(restore);
+    }
+    let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask));
+    restore.watermark_floor = vec![MIN_TIMESTAMP; groups.len()];
+    let mut readers: Vec<Arc<SegmentReader>> = Vec::new();
+    for vertex in old {
+        for of_subtask in &vertex.readers {
+            for reader in of_subtask {
+                let kept = intersection(&reader.reference().key_groups, &groups);
+                if !kept.is_empty() {
+                    restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
+                    readers.push(Arc::clone(reader));
+                }
+            }
+            if let Some(newest) = of_subtask.last() {
+                for group in intersection(&newest.reference().key_groups, &groups) {
+                    let floor = &mut restore.watermark_floor[usize::from(group - groups.start)];
+                    *floor = (*floor).max(newest.watermark());
+                }
+            }
+        }
+    }
+    for uid in &vertex.operators {
+        let mut stored: Vec<Vec<OperatorState>> = Vec::new();
+        for vertex in old.iter().filter(|old| old.state.operators.contains(uid)) {
+            for newest in vertex.readers.iter().filter_map(|readers| readers.last()) {
+                stored.push(newest.operator_states(uid)?);
+            }
+        }
+        let keyed = make_reader(uid, &readers, groups.clone(), checkpoint)?;
+        let operator_states = deal(&stored, subtask, vertex.parallelism);
+        restore.operators.push((uid.clone(), RestoredOperator { keyed, operator_states }));
+    }
+    Ok(restore)
+}
+
+fn intersection(a: &Range<u16>, b: &Range<u16>) -> Range<u16> {
+    let start = a.start.max(b.start);
+    start..a.end.min(b.end).max(start)
+}

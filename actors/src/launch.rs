@@ -1,0 +1,342 @@
+//! Starts a job in this process: a cluster of one. Decides whether it goes on where an earlier run stopped, takes the
+//! lead over its log, and spawns its master. Used by `run`, by programs that embed the engine, and by benchmarks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Retained};
+use millstream_runtime::credit::CreditLimit;
+use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, JobId};
+use millstream_runtime::job::{Options as JobOptions, RestartOptions};
+use millstream_runtime::ports::store::BlobStore;
+use millstream_runtime::ports::{Clock, PortError};
+use millstream_state::blob::LocalBlobs;
+use millstream_state::failpoint::Failpoints;
+use millstream_state::local::NodeFolder;
+use millstream_state::log::{
+    AppendOutcome, JobLog, LogState, Retention, TerminalState, WriterNonce, newest_usable, read_manifest, recover,
+};
+use millstream_state::savepoint::read_savepoint;
+use ractor::Actor;
+
+use crate::job_master::deployment::Blueprint;
+use crate::job_master::records::Ledger;
+use crate::job_master::restore::Restored;
+use crate::job_master::{JobArguments, JobHandle, JobMaster};
+use crate::local::LocalState;
+use crate::metrics::Registry;
+use crate::world::{BlockingPool, Stopwatch, SystemClock, World};
+
+/// The file in the state folder that names its present job.
+const CURRENT_JOB: &str = "current-job";
+
+/// What a job starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The newest completed checkpoint of an unfinished run in the same state folder; else from nothing.
+    Latest,
+    /// From nothing; what an earlier run left in the state folder is deleted.
+    Nothing,
+    /// A savepoint or checkpoint of any run.
+    Savepoint(PathBuf),
+}
+
+/// Settings of one job in this process.
+#[derive(Clone, Debug)]
+pub struct LaunchOptions {
+    /// Checkpoints, log and local state lie below this folder.
+    pub state_dir: PathBuf,
+    /// Where savepoints go unless a request says.
+    pub savepoint_dir: Option<PathBuf>,
+    /// What it starts from.
+    pub start_from: StartFrom,
+    /// State without an operator may be left behind.
+    pub allow_non_restored_state: bool,
+    /// Settings of its checkpoints.
+    pub checkpoints: CheckpointOptions,
+    /// What follows a failure.
+    pub restart: RestartOptions,
+    /// Failures remembered.
+    pub exception_history_size: usize,
+    /// Credit of a channel.
+    pub credit: CreditLimit,
+    /// Rows in a full batch.
+    pub batch_rows: usize,
+    /// Completed checkpoints folded into the local store together; `None` keeps no local store.
+    pub fold_lag: Option<u32>,
+    /// Settings shown by REST and kept in manifests.
+    pub properties: Vec<(String, String)>,
+    /// Where a test may kill the process.
+    pub failpoints: Failpoints,
+}
+
+impl LaunchOptions {
+    /// Defaults with state below `state_dir`: a checkpoint every second, Flink's restart strategy.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            savepoint_dir: None,
+            start_from: StartFrom::Latest,
+            allow_non_restored_state: false,
+            checkpoints: CheckpointOptions { interval_ms: Some(1_000), ..CheckpointOptions::default() },
+            restart: RestartOptions::default_for(true),
+            exception_history_size: 16,
+            credit: CreditLimit::default(),
+            batch_rows: millstream_runtime::batch::DEFAULT_BATCH_ROWS,
+            fold_lag: Some(4),
+            properties: Vec::new(),
+            failpoints: Failpoints::none(),
+        }
+    }
+}
+
+/// What is in a state folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EarlierRun {
+    /// Nothing.
+    None,
+    /// A run that has not finished, with its newest completed checkpoint.
+    Unfinished {
+        /// The job.
+        job: JobId,
+        /// Its newest completed checkpoint.
+        checkpoint: Option<CheckpointId>,
+    },
+    /// A run that has finished or was cancelled.
+    Over {
+        /// The job.
+        job: JobId,
+        /// How it ended.
+        state: TerminalState,
+    },
+}
+
+/// A started job.
+pub struct Launched {
+    /// The job.
+    pub handle: JobHandle,
+    /// The metrics of this process.
+    pub registry: Arc<Registry>,
+    /// The checkpoint or savepoint it goes on from, for the user.
+    pub restored_from: Option<String>,
+    /// The clock of the metrics.
+    pub stopwatch: Stopwatch,
+}
+
+/// Looks at what an earlier run has left.
+///
+/// # Errors
+/// When the folder cannot be read or the log is damaged.
+pub fn earlier_run(state_dir: &Path) -> Result<EarlierRun, PortError> {
+    let Some(job) = current_job(state_dir)? else { return Ok(EarlierRun::None) };
+    let blobs = LocalBlobs::open(state_dir.join("checkpoints"))?;
+    let state = recover(&blobs, job)?;
+    Ok(match state.terminal {
+        // A stop and a failure leave something to go on with.
+        Some(terminal @ (TerminalState::Finished | TerminalState::Canceled)) => {
+            EarlierRun::Over { job, state: terminal }
+        }
+        Some(TerminalState::Stopped | TerminalState::Failed { .. }) | None => {
+            let checkpoint = state.retained.last().map(|retained| retained.checkpoint);
+            EarlierRun::Unfinished { job, checkpoint }
+        }
+    })
+}
+
+fn current_job(state_dir: &Path) -> Result<Option<JobId>, PortError> {
+    let path = state_dir.join(CURRENT_JOB);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let damaged = |error| {
+                PortError::fix_input(format!("{}: {error}; delete the folder or run with --fresh", path.display()))
+            };
+            text.trim().parse().map(Some).map_err(damaged)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PortError::fix_input(format!("{} cannot be read: {error}", path.display()))),
+    }
+}
+
+fn set_current_job(state_dir: &Path, job: JobId) -> Result<(), PortError> {
+    let failed =
+        |error: std::io::Error| PortError::fix_input(format!("{} cannot be written: {error}", state_dir.display()));
+    let temporary = state_dir.join(".current-job");
+    std::fs::write(&temporary, job.to_string()).map_err(failed)?;
+    std::fs::rename(&temporary, state_dir.join(CURRENT_JOB)).map_err(failed)
+}
+
+/// Starts a job.
+///
+/// # Errors
+/// When the state folder is in use or unusable, or what it is to start from cannot be read.
+pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched, PortError> {
+    let stopwatch = Stopwatch::start();
+    let handle = tokio::runtime::Handle::current();
+    let clock = SystemClock;
+    let seed = seed(&clock);
+    let prepared = {
+        let options = options.clone();
+        let (name, graph) = (graph.name.clone(), &graph);
+        check_transaction_timeout(graph, &options)?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let pool = BlockingPool::new(handle.clone());
+        millstream_runtime::ports::Blocking::run(
+            &pool,
+            Box::new(move || drop(sender.send(prepare(&name, &options, seed)))),
+        );
+        receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
+    };
+    let Prepared { job, ledger, restore, local, retained, blobs } = prepared;
+    for name in &graph.without_uid {
+        tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
+    }
+    let registry = Arc::new(Registry::new("localhost", "embedded", Default::default()));
+    let world = World {
+        blobs,
+        blocking: Arc::new(BlockingPool::new(handle)),
+        clock: Arc::new(clock),
+        failpoints: options.failpoints.clone(),
+        registry: Arc::clone(&registry),
+        seed,
+    };
+    let restored_from = restore.as_ref().map(|restored| {
+        let kind = if restored.is_savepoint { "savepoint" } else { "checkpoint" };
+        format!("{kind} {} ({})", restored.manifest.checkpoint, restored.path)
+    });
+    let arguments = JobArguments {
+        blueprint: Blueprint {
+            job,
+            graph: Arc::new(graph),
+            credit: options.credit,
+            batch_rows: options.batch_rows,
+            world,
+            stopwatch,
+        },
+        ledger,
+        checkpoints: options.checkpoints,
+        retained,
+        job: JobOptions { restart: options.restart, exception_history_size: options.exception_history_size },
+        restore,
+        allow_non_restored_state: options.allow_non_restored_state,
+        savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string_lossy().into_owned()),
+        properties: options.properties,
+        local: local.map(Arc::new),
+    };
+    let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
+        .await
+        .map_err(|error| PortError::give_up(format!("the job could not be started: {error}")))?;
+    Ok(Launched { handle: JobHandle::new(job, master), registry, restored_from, stopwatch })
+}
+
+/// A transaction must outlive the time between two checkpoints and an outage, or data would be lost in silence.
+fn check_transaction_timeout(graph: &JobGraph, options: &LaunchOptions) -> Result<(), PortError> {
+    let Some((sink, timeout_ms)) = &graph.transaction_timeout else { return Ok(()) };
+    let interval_ms = options.checkpoints.interval_ms.unwrap_or(0) + options.checkpoints.timeout_ms;
+    if i64::try_from(*timeout_ms).unwrap_or(i64::MAX) < interval_ms {
+        return Err(PortError::fix_input(format!(
+            "sink '{sink}' keeps a transaction for {timeout_ms} ms, but a checkpoint may take up to {interval_ms} ms (interval + timeout): raise the sink's time-out or lower execution.checkpointing.timeout"
+        )));
+    }
+    Ok(())
+}
+
+struct Prepared {
+    job: JobId,
+    ledger: Box<Ledger>,
+    restore: Option<Restored>,
+    local: Option<LocalState>,
+    retained: Vec<Retained>,
+    blobs: Arc<dyn BlobStore>,
+}
+
+fn prepare(name: &str, options: &LaunchOptions, seed: u64) -> Result<Prepared, PortError> {
+    let dir = &options.state_dir;
+    let node = Arc::new(NodeFolder::open(dir.join("node"), nonce(seed, 1))?);
+    let earlier = earlier_run(dir)?;
+    let keep = match (&options.start_from, &earlier) {
+        (StartFrom::Latest, EarlierRun::Unfinished { job, .. }) => Some(*job),
+        _ => None,
+    };
+    if keep.is_none() {
+        remove(&dir.join("checkpoints"))?;
+        remove(&dir.join("node").join("state"))?;
+    }
+    let job = keep.unwrap_or_else(|| JobId::from_name(&format!("{name} {seed:016x}")));
+    if keep.is_none() {
+        set_current_job(dir, job)?;
+    }
+    let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(dir.join("checkpoints"))?);
+    let epoch = Epoch(recover(&*blobs, job)?.epoch.0 + 1);
+    let writer = WriterNonce(nonce(seed, 2));
+    let mut log = JobLog::open(Arc::clone(&blobs), job, epoch, writer, options.failpoints.clone())?;
+    match log.seal()? {
+        AppendOutcome::Written(_) => {}
+        AppendOutcome::Deposed { by } => {
+            return Err(PortError::retry(format!("another process (epoch {by}) has just taken over this job")));
+        }
+        AppendOutcome::Undecided { reason } => return Err(PortError::retry(reason)),
+    }
+    let restore = match &options.start_from {
+        StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
+        StartFrom::Nothing => None,
+        StartFrom::Latest => newest_usable(&blobs, log.state())?.checkpoint.map(|(retained, manifest)| Restored {
+            manifest: Arc::new(manifest),
+            path: retained.manifest.path,
+            is_savepoint: false,
+        }),
+    };
+    let retained = retained(&*blobs, log.state());
+    let local = options.fold_lag.map(|lag| LocalState::open(&node, job, lag)).transpose()?;
+    let ledger = Ledger {
+        job,
+        log,
+        retention: Retention::new(job),
+        blobs: Arc::clone(&blobs),
+        failpoints: options.failpoints.clone(),
+    };
+    Ok(Prepared { job, ledger: Box::new(ledger), restore, local, retained, blobs })
+}
+
+/// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.
+fn import(path: &Path, blobs: &dyn BlobStore, job: JobId, epoch: Epoch) -> Result<Restored, PortError> {
+    let savepoint = read_savepoint(path)?;
+    let attempt = AttemptId { epoch, attempt: AttemptNumber(0) };
+    let manifest = savepoint.import(blobs, job, attempt)?;
+    let path = savepoint.path.to_string_lossy().into_owned();
+    Ok(Restored { manifest: Arc::new(manifest), path, is_savepoint: true })
+}
+
+/// The checkpoints of the log as the coordinator counts them.
+fn retained(blobs: &dyn BlobStore, state: &LogState) -> Vec<Retained> {
+    state
+        .retained
+        .iter()
+        .map(|kept| {
+            // A damaged manifest is found again, and told, when the restore is planned.
+            let purpose = read_manifest(blobs, &kept.manifest).map_or(Purpose::Checkpoint, |manifest| manifest.purpose);
+            Retained { checkpoint: kept.checkpoint, purpose }
+        })
+        .collect()
+}
+
+fn remove(folder: &Path) -> Result<(), PortError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(PortError::fix_input(format!("{} cannot be deleted: {error}", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A number that differs from process to process: the time of day and the process id.
+fn seed(clock: &dyn Clock) -> u64 {
+    let now = clock.now_ms().cast_unsigned();
+    now.rotate_left(20) ^ u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn nonce(seed: u64, purpose: u64) -> [u8; 16] {
+    JobId::from_name(&format!("{seed:016x} {purpose}")).0
+}

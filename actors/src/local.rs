@@ -1,0 +1,236 @@
+//! The node's materialisation of keyed state, as the actors use it: what a restored operator reads, and when completed
+//! checkpoints are folded in. The checkpoint store stays the truth; without a local store everything works, slower.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use millstream_runtime::checkpoint::manifest::SegmentRef;
+use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OperatorUid};
+use millstream_runtime::key_group::KeyGroup;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
+use millstream_runtime::ports::store::BlobStore;
+use millstream_runtime::state::cut::StateDeclaration;
+use millstream_state::local::{
+    FoldOutcome, FoldRequest, GroupRecord, LocalOptions, LocalStore, NodeFolder, Position, StateView, segments_to_fold,
+};
+use millstream_state::log::{LogPosition, is_ancestor};
+use millstream_state::segment::{SegmentContext, SegmentReader};
+
+use crate::job_master::records::Ledger;
+
+/// The local store of one job.
+pub struct LocalState {
+    store: Arc<LocalStore>,
+    job: JobId,
+    /// Completed checkpoints that may wait to be folded together.
+    lag: u32,
+}
+
+impl LocalState {
+    /// Opens the local store; a damaged one is thrown away, since it can always be loaded anew.
+    ///
+    /// # Errors
+    /// When the folder cannot be used at all.
+    pub fn open(node: &Arc<NodeFolder>, job: JobId, lag: u32) -> Result<Self, PortError> {
+        let open = || LocalStore::open(node, job, LocalOptions::default());
+        let store = open().or_else(|error| {
+            tracing::warn!("{error}; it is made anew");
+            LocalStore::discard(node, job)?;
+            open()
+        })?;
+        Ok(Self { store: Arc::new(store), job, lag: lag.max(1) })
+    }
+
+    /// The record that all key groups of an operator stand at, and the first segment of the chain they lack.
+    fn standing(
+        &self,
+        uid: &OperatorUid,
+        groups: &Range<u16>,
+        chain: &[SegmentRef],
+    ) -> Result<Option<(GroupRecord, usize)>, PortError> {
+        let mut common: Option<(GroupRecord, usize)> = None;
+        for group in groups.clone().map(KeyGroup) {
+            let Some(record) = self.store.position(uid, group)? else { return Ok(None) };
+            let Some(next) = segments_to_fold(&record, group, chain) else { return Ok(None) };
+            match &common {
+                Some((known, at)) if known.position != record.position || *at != next => return Ok(None),
+                Some(_) => {}
+                None => common = Some((record, next)),
+            }
+        }
+        Ok(common)
+    }
+}
+
+/// Answers readers for restored operators: over LMDB where it stands at an ancestor of what is restored, else over the
+/// segments alone.
+pub fn make_reader<'a>(
+    blobs: &'a Arc<dyn BlobStore>,
+    local: Option<&'a LocalState>,
+    ledger: &'a Ledger,
+) -> Box<crate::job_master::restore::ReaderFactory<'a>> {
+    Box::new(move |uid, readers, groups, restored| {
+        if readers.iter().all(|reader| reader.declarations(uid).is_empty()) {
+            return Ok(None);
+        }
+        let mut unmerged = readers.to_vec();
+        let mut store = None;
+        if let Some(local) = local {
+            let chain: Vec<SegmentRef> = readers.iter().map(|reader| reader.reference().clone()).collect();
+            if let Some((record, next)) = local.standing(uid, &groups, &chain)?
+                && record.position.job == ledger.job
+                && record.position.checkpoint <= restored
+                && is_ancestor(&**blobs, ledger.job, &record.position.log)?
+            {
+                unmerged.drain(..next);
+                store = Some(Arc::clone(&local.store));
+            }
+        }
+        let reader = RestoredState { uid: uid.clone(), parts: (store, unmerged), view: OnceLock::new() };
+        Ok(Some(Arc::new(reader) as Arc<dyn StateReader>))
+    })
+}
+
+/// A reader that becomes a view when the program has told how it numbers its states.
+struct RestoredState {
+    uid: OperatorUid,
+    parts: (Option<Arc<LocalStore>>, Vec<Arc<SegmentReader>>),
+    view: OnceLock<StateView>,
+}
+
+impl RestoredState {
+    fn view(&self) -> &StateView {
+        self.view.get().expect("states are declared before they are read")
+    }
+}
+
+impl StateReader for RestoredState {
+    fn declare(&self, declarations: &[StateDeclaration]) {
+        let (store, unmerged) = self.parts.clone();
+        self.view.get_or_init(|| StateView::new(self.uid.clone(), declarations, store, unmerged));
+    }
+
+    fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
+        self.view().fetch(addresses)
+    }
+
+    fn scan(
+        &self,
+        state: StateNumber,
+        group: KeyGroup,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        self.view().scan(state, group, visit)
+    }
+}
+
+/// What became of a fold.
+pub struct Folded {
+    /// The newest cut that the local store has now; `None` when it did not take it.
+    pub cut: Option<CutNumber>,
+}
+
+/// Work for the blocking executor.
+pub type FoldWork = Box<dyn FnOnce() -> Folded + Send>;
+
+/// Folds the completed checkpoints of one subtask, one fold at a time, several checkpoints together.
+pub struct Folder {
+    local: Arc<LocalState>,
+    context: SegmentContext,
+    blobs: Arc<dyn BlobStore>,
+    /// The chain that each acknowledged checkpoint names.
+    acked: BTreeMap<CheckpointId, Vec<SegmentRef>>,
+    completed: u32,
+    running: bool,
+    folded: Option<CutNumber>,
+}
+
+impl Folder {
+    /// Folds into `local` what the subtask of `context` has made durable.
+    #[must_use]
+    pub fn new(local: Arc<LocalState>, context: SegmentContext, blobs: Arc<dyn BlobStore>) -> Self {
+        Self { local, context, blobs, acked: BTreeMap::new(), completed: 0, running: false, folded: None }
+    }
+
+    /// The newest own cut that the local store has.
+    #[must_use]
+    pub fn folded_cut(&self) -> Option<CutNumber> {
+        self.folded
+    }
+
+    /// A checkpoint was acknowledged with this chain.
+    pub fn acked(&mut self, checkpoint: CheckpointId, chain: Vec<SegmentRef>) {
+        self.acked.insert(checkpoint, chain);
+    }
+
+    /// A checkpoint is complete; answers work when enough have gathered.
+    pub fn complete(&mut self, checkpoint: CheckpointId, log: LogPosition) -> Option<FoldWork> {
+        self.completed += 1;
+        if self.running || self.completed < self.local.lag {
+            return None;
+        }
+        let chain = self.acked.remove(&checkpoint)?;
+        self.acked = self.acked.split_off(&checkpoint);
+        self.completed = 0;
+        self.running = true;
+        let (local, context, blobs) = (Arc::clone(&self.local), self.context.clone(), Arc::clone(&self.blobs));
+        Some(Box::new(move || match fold(&local, &context, &blobs, &chain, checkpoint, log) {
+            Ok(cut) => Folded { cut },
+            Err(error) => {
+                tracing::warn!("the local state falls behind, a restart will read the checkpoint store: {error}");
+                Folded { cut: None }
+            }
+        }))
+    }
+
+    /// Takes what became of a fold.
+    pub fn folded(&mut self, folded: Folded) {
+        self.running = false;
+        self.folded = folded.cut.or(self.folded);
+    }
+}
+
+fn fold(
+    local: &LocalState,
+    context: &SegmentContext,
+    blobs: &Arc<dyn BlobStore>,
+    chain: &[SegmentRef],
+    checkpoint: CheckpointId,
+    log: LogPosition,
+) -> Result<Option<CutNumber>, PortError> {
+    let attempt: AttemptId = context.attempt;
+    let lease = local.store.lease(attempt)?;
+    let readers: Vec<Arc<SegmentReader>> =
+        chain.iter().map(|segment| SegmentReader::open(blobs, segment).map(Arc::new)).collect::<Result<_, _>>()?;
+    let mut operators: Vec<OperatorUid> = Vec::new();
+    for uid in readers.iter().flat_map(|reader| reader.operators()) {
+        if !operators.contains(uid) && readers.iter().any(|reader| !reader.declarations(uid).is_empty()) {
+            operators.push(uid.clone());
+        }
+    }
+    let newest = chain.last().map(|segment| segment.cuts.1);
+    if operators.is_empty() {
+        return Ok(newest);
+    }
+    let to = Position { job: local.job, log, checkpoint };
+    let mut standing = Vec::new();
+    for uid in &operators {
+        standing.push(local.standing(uid, &context.key_groups, chain)?);
+    }
+    let request = |segments| FoldRequest { operators: &operators, groups: &context.key_groups, segments, to: &to };
+    let together = standing.first().cloned().flatten().filter(|first| {
+        standing
+            .iter()
+            .all(|other| other.as_ref().is_some_and(|other| other.0.position == first.0.position && other.1 == first.1))
+    });
+    let outcome = match together {
+        Some((record, next)) => local.store.fold(&lease, Some(&record.position), &request(&readers[next..]))?,
+        None => local.store.reset(&lease, &request(&readers))?,
+    };
+    Ok(match outcome {
+        FoldOutcome::Folded => newest,
+        FoldOutcome::Stale | FoldOutcome::Elsewhere { .. } => None,
+    })
+}

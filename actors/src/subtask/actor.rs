@@ -1,0 +1,513 @@
+//! The loop of a subtask: takes messages, makes one step at a time, and never waits for anything downstream.
+
+use std::sync::Arc;
+
+use millstream_runtime::chain::context::TaskInfo;
+use millstream_runtime::chain::sink::PreparedTransactions;
+use millstream_runtime::chain::{ChainContext, Completion, Flow};
+use millstream_runtime::checkpoint::coordinator::AckMetrics;
+use millstream_runtime::checkpoint::manifest::{Ack, SubtaskState};
+use millstream_runtime::element::{Barrier, Element, Purpose};
+use millstream_runtime::exchange::Parcel;
+use millstream_runtime::graph::build::ChainPlan;
+use millstream_runtime::ids::{CheckpointId, CutNumber, SubtaskId};
+use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::subtask::Subtask;
+use millstream_runtime::time::Timestamp;
+use millstream_state::log::LogPosition;
+use millstream_state::segment::{Chain, Compaction, SegmentContext, SegmentReader, compact};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::driver::{Driver, Step};
+use super::message::{Deployment, SubtaskMessage};
+use super::snapshot::{Compacted, Encoding, Snapshots, Written};
+use crate::job_master::JobMasterMessage;
+use crate::job_master::message::SubtaskReport;
+use crate::local::Folder;
+use crate::metrics::{Phase, SubtaskMetrics};
+use crate::world::{Stopwatch, World};
+
+/// Sources hand over partly filled batches at least this often while they are busy, in nanoseconds.
+const BUSY_FLUSH_NS: u64 = 10_000_000;
+
+/// Merged segments are split by key groups above about this size.
+const COMPACTED_BYTES: u64 = 256 << 20;
+
+/// A subtask actor.
+pub struct SubtaskActor;
+
+/// What a subtask actor is made with.
+pub struct SubtaskArguments {
+    /// Which one.
+    pub id: SubtaskId,
+    /// Its place; wakers in it are replaced by the actor's own.
+    pub task: TaskInfo,
+    /// Makes its chain.
+    pub plan: Arc<ChainPlan>,
+    /// Which input of the head each channel belongs to.
+    pub inputs: Vec<u8>,
+    /// Whom it reports to.
+    pub master: ActorRef<JobMasterMessage>,
+    /// Its counters.
+    pub metrics: Arc<SubtaskMetrics>,
+    /// The world.
+    pub world: World,
+    /// The clock of its counters.
+    pub stopwatch: Stopwatch,
+}
+
+/// The state of a subtask actor.
+pub struct SubtaskStateful {
+    arguments: SubtaskArguments,
+    context: ChainContext,
+    /// Elements that came before the deployment.
+    early: Option<Subtask<Parcel>>,
+    driver: Option<Driver>,
+    snapshots: Option<Snapshots>,
+    folder: Option<Folder>,
+    encoding: Option<Encoding>,
+    flush_sent: bool,
+    wake_sent: bool,
+    opened_told: bool,
+    last_flush_ns: u64,
+    /// The job or the stop is complete: end when everything is committed.
+    finishing: bool,
+    finished: bool,
+    cuts: CutNumber,
+    triggered_ms: Timestamp,
+}
+
+impl Actor for SubtaskActor {
+    type Msg = SubtaskMessage;
+    type State = SubtaskStateful;
+    type Arguments = SubtaskArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SubtaskMessage>,
+        mut arguments: SubtaskArguments,
+    ) -> Result<SubtaskStateful, ActorProcessingErr> {
+        let waker = myself.clone();
+        arguments.task.waker = millstream_runtime::ports::Waker::new(move || drop(waker.cast(SubtaskMessage::Wake)));
+        arguments.task.wake_after = Arc::new(move |after_ms| {
+            myself.send_after(std::time::Duration::from_millis(after_ms), || SubtaskMessage::Wake);
+        });
+        let context = ChainContext::new(arguments.task.clone());
+        let early = Some(Subtask::new(arguments.inputs.len()));
+        Ok(SubtaskStateful {
+            arguments,
+            context,
+            early,
+            driver: None,
+            snapshots: None,
+            folder: None,
+            encoding: None,
+            flush_sent: false,
+            wake_sent: false,
+            opened_told: false,
+            last_flush_ns: 0,
+            finishing: false,
+            finished: false,
+            cuts: CutNumber(0),
+            triggered_ms: 0,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SubtaskMessage>,
+        message: SubtaskMessage,
+        state: &mut SubtaskStateful,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Err(error) = state.take(&myself, message) {
+            state.fail(&myself, error);
+        }
+        // Control, timers and the other subtasks get their turn between two batches.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+impl SubtaskStateful {
+    fn take(&mut self, myself: &ActorRef<SubtaskMessage>, message: SubtaskMessage) -> Result<(), PortError> {
+        match message {
+            SubtaskMessage::Deploy(deployment) => self.deploy(*deployment)?,
+            SubtaskMessage::Element(channel, element) => {
+                let needs_flush = matches!(element, Element::Batch(_) | Element::Watermark(_));
+                match (&mut self.driver, &mut self.early) {
+                    (Some(driver), _) => driver.machine().receive(channel, element),
+                    (None, Some(early)) => early.receive(channel, element),
+                    (None, None) => {}
+                }
+                if needs_flush {
+                    self.send_flush(myself);
+                }
+            }
+            SubtaskMessage::Assign { splits, initial, last } => {
+                if let Some(millstream_runtime::chain::head::ChainHead::Source(source)) =
+                    self.driver.as_mut().map(Driver::chain)
+                {
+                    source.assign(splits, initial, last)?;
+                }
+            }
+            SubtaskMessage::Trigger { barrier, drain, triggered_ms } => {
+                self.triggered_ms = triggered_ms;
+                if let Some(driver) = &mut self.driver {
+                    driver.trigger(barrier, drain);
+                }
+            }
+            SubtaskMessage::Complete { checkpoint, purpose, position } => {
+                self.complete(checkpoint, purpose)?;
+                self.fold(myself, checkpoint, purpose, position);
+            }
+            SubtaskMessage::Folded(folded) => {
+                if let Some(folder) = &mut self.folder {
+                    folder.folded(*folded);
+                }
+                self.start_compaction(myself);
+            }
+            SubtaskMessage::Abort(checkpoint) => {
+                if let Some(driver) = &mut self.driver {
+                    driver.abort(checkpoint);
+                }
+            }
+            SubtaskMessage::Wake => self.wake_sent = false,
+            SubtaskMessage::Flush => {
+                self.flush_sent = false;
+                self.flush()?;
+            }
+            SubtaskMessage::Completed(completion) => self.completed(completion)?,
+            SubtaskMessage::Written(written) => self.written(myself, *written)?,
+            SubtaskMessage::Compacted(compacted) => self.compacted(*compacted),
+            SubtaskMessage::Timer => {
+                let now_ms = self.context.task.clock.now_ms();
+                if let Some(driver) = &mut self.driver {
+                    let _flow = driver.chain().stage().processing_time(now_ms, &mut self.context)?;
+                }
+            }
+        }
+        self.go_on(myself)
+    }
+
+    fn deploy(&mut self, deployment: Deployment) -> Result<(), PortError> {
+        let Deployment { outputs, restored, watermark_floor, segments, local } = deployment;
+        let Some(machine) = self.early.take() else { return Ok(()) };
+        self.cuts = segments.iter().map(|segment| segment.cuts.1).max().unwrap_or_default();
+        self.context.task.watermark_floor = watermark_floor;
+        let restored = |uid: &_| {
+            restored.iter().find(|(known, _)| known == uid).map(|(_, restored)| restored.clone()).unwrap_or_default()
+        };
+        let chain = self.arguments.plan.build(outputs, &restored, &self.context)?;
+        let mut driver = Driver::new(machine, chain, self.arguments.inputs.clone());
+        driver.open(&mut self.context)?;
+        self.driver = Some(driver);
+        let task = &self.arguments.task;
+        let context = SegmentContext {
+            job: task.job,
+            vertex: self.arguments.id.vertex,
+            subtask: task.subtask,
+            attempt: task.attempt,
+            key_groups: task.key_groups.clone(),
+        };
+        let world = &self.arguments.world;
+        self.folder = local.map(|local| Folder::new(local, context.clone(), Arc::clone(&world.blobs)));
+        self.snapshots = Some(Snapshots::new(context, Arc::clone(&world.blobs), world.failpoints.clone(), segments));
+        Ok(())
+    }
+
+    /// Makes a step and sees to what follows from it.
+    fn go_on(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
+        self.encode_some(myself)?;
+        let Some(driver) = &mut self.driver else { return Ok(()) };
+        let step = driver.step(&mut self.context)?;
+        if driver.is_open() && !self.opened_told {
+            self.opened_told = true;
+            self.report(SubtaskReport::Running);
+        }
+        self.start_work(myself);
+        self.measure(&step);
+        match step {
+            Step::Worked => {
+                self.wake(myself);
+                self.flush_when_due(myself)?;
+            }
+            Step::Snapshot(barrier) => {
+                self.snapshot(myself, barrier)?;
+                self.wake(myself);
+            }
+            Step::Abandoned(checkpoint) => {
+                self.report(SubtaskReport::Declined {
+                    checkpoint,
+                    reason: "a newer barrier came before all of its barriers".to_owned(),
+                });
+                self.wake(myself);
+            }
+            Step::EndOfData => {
+                self.report(SubtaskReport::EndOfData);
+                self.wake(myself);
+            }
+            Step::Idle => {
+                if self.driver.as_ref().is_some_and(Driver::is_source) {
+                    self.flush()?;
+                }
+                if self.encoding.is_some() {
+                    self.wake(myself);
+                }
+            }
+            Step::Paused(_) => {
+                if self.encoding.is_some() {
+                    self.wake(myself);
+                }
+            }
+        }
+        self.start_work(myself);
+        Ok(())
+    }
+
+    fn measure(&mut self, step: &Step) {
+        let metrics = &self.arguments.metrics;
+        let phase = match step {
+            Step::Worked | Step::Snapshot(_) | Step::Abandoned(_) | Step::EndOfData => Phase::Busy,
+            Step::Paused(Flow::Blocked) => Phase::BackPressured,
+            Step::Paused(Flow::Waiting | Flow::Ready) => Phase::Busy,
+            Step::Idle => Phase::Idle,
+        };
+        metrics.enter(phase, self.arguments.stopwatch.elapsed_ns());
+        if let Some(driver) = &mut self.driver {
+            let input = std::mem::take(&mut driver.input.records);
+            metrics.add_in(input, std::mem::take(&mut driver.input.bytes));
+            metrics.set_input_watermark(driver.input.watermark);
+            metrics.set_queued_batches(driver.machine().queued_batches() as u64);
+        }
+        let counters = &mut self.context.counters;
+        metrics.add_out(std::mem::take(&mut counters.records_out), std::mem::take(&mut counters.bytes_out));
+        metrics.add_late_dropped(std::mem::take(&mut counters.late_records_dropped));
+        if let Some(watermark) = counters.output_watermark.take() {
+            metrics.set_output_watermark(watermark);
+        }
+    }
+
+    /// Starts what the chain has asked for.
+    fn start_work(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        for work in self.context.started.drain(..) {
+            let (myself, slot, run) = (myself.clone(), work.slot, work.run);
+            self.arguments.world.blocking.run(Box::new(move || {
+                let result = run();
+                drop(myself.cast(SubtaskMessage::Completed(Completion { slot, result })));
+            }));
+        }
+        if let Some(at_ms) = self.context.take_wake_at() {
+            let after = u64::try_from(at_ms.saturating_sub(self.context.task.clock.now_ms())).unwrap_or(0);
+            myself.send_after(std::time::Duration::from_millis(after), || SubtaskMessage::Timer);
+        }
+    }
+
+    fn completed(&mut self, completion: Completion) -> Result<(), PortError> {
+        let Some(driver) = &mut self.driver else { return Ok(()) };
+        let _flow = driver.chain().stage().completed(&mut Some(completion), &mut self.context)?;
+        self.finish_when_committed();
+        Ok(())
+    }
+
+    fn snapshot(&mut self, myself: &ActorRef<SubtaskMessage>, barrier: Barrier) -> Result<(), PortError> {
+        // A cut still being encoded comes first; it ends soon, since nothing is added to it.
+        while self.encoding.is_some() {
+            self.encode_some(myself)?;
+        }
+        let Some(driver) = &mut self.driver else { return Ok(()) };
+        let started_ns = self.arguments.stopwatch.elapsed_ns();
+        self.cuts.0 += 1;
+        self.context.cut = Default::default();
+        self.context.cut_number = self.cuts;
+        let _flow = driver.chain().stage().barrier(&barrier, &mut self.context)?;
+        let now_ms = self.context.task.clock.now_ms();
+        let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
+        let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;
+        let metrics = AckMetrics {
+            start_delay_ms,
+            sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
+            ..AckMetrics::default()
+        };
+        let watermark = driver.cut_watermark();
+        self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns });
+        Ok(())
+    }
+
+    /// Encodes one key group of the cut under way; with the last one it goes to the store.
+    fn encode_some(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
+        if self.encoding.is_none() {
+            return Ok(());
+        }
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
+        if !driver.chain().stage().encode_frozen(&mut self.context)?.is_ready() {
+            return Ok(());
+        }
+        if let Some(encoding) = self.encoding.take() {
+            let work = snapshots.submit(encoding, std::mem::take(&mut self.context.cut));
+            self.start_write(myself, work);
+        }
+        Ok(())
+    }
+
+    fn start_write(&self, myself: &ActorRef<SubtaskMessage>, work: Option<super::snapshot::WriteWork>) {
+        let Some(work) = work else { return };
+        let myself = myself.clone();
+        self.arguments.world.blocking.run(Box::new(move || {
+            drop(myself.cast(SubtaskMessage::Written(Box::new(work()))));
+        }));
+    }
+
+    fn written(&mut self, myself: &ActorRef<SubtaskMessage>, mut written: Written) -> Result<(), PortError> {
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
+        if let Some(error) = written.failed {
+            return Err(error);
+        }
+        snapshots.written(&mut written);
+        let checkpoint = written.barrier.checkpoint;
+        for prepared in written.prepared {
+            let transactions = PreparedTransactions { checkpoint, committables: prepared.committables };
+            let mut completion = Some(Completion { slot: prepared.slot, result: Box::new(transactions) });
+            let _flow = driver.chain().stage().completed(&mut completion, &mut self.context)?;
+        }
+        let report = match written.declined {
+            Some(error) => SubtaskReport::Declined { checkpoint, reason: error.message },
+            None => {
+                let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
+                let mut metrics = written.metrics;
+                metrics.async_duration_ms = i64::try_from(asynchronous / 1_000_000).unwrap_or(i64::MAX);
+                let ack = Ack {
+                    checkpoint,
+                    attempt: written.barrier.attempt,
+                    vertex: self.arguments.id.vertex,
+                    subtask: self.arguments.id.index,
+                    state: SubtaskState { segments: snapshots.chain().to_vec(), finished: driver.has_ended() },
+                };
+                SubtaskReport::Acked(Box::new(ack), metrics)
+            }
+        };
+        if let (Some(folder), SubtaskReport::Acked(ack, _)) = (&mut self.folder, &report) {
+            folder.acked(checkpoint, ack.state.segments.clone());
+        }
+        let next = snapshots.next();
+        self.report(report);
+        self.start_write(myself, next);
+        self.start_compaction(myself);
+        Ok(())
+    }
+
+    /// Folds a completed checkpoint into the local store, when it is time.
+    fn fold(
+        &mut self,
+        myself: &ActorRef<SubtaskMessage>,
+        checkpoint: CheckpointId,
+        purpose: Purpose,
+        position: Option<LogPosition>,
+    ) {
+        let (Some(folder), Some(position)) = (&mut self.folder, position) else { return };
+        if purpose == Purpose::Savepoint {
+            return;
+        }
+        let Some(work) = folder.complete(checkpoint, position) else { return };
+        let myself = myself.clone();
+        self.arguments.world.blocking.run(Box::new(move || {
+            drop(myself.cast(SubtaskMessage::Folded(Box::new(work()))));
+        }));
+    }
+
+    fn start_compaction(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return };
+        let mut restoring = false;
+        driver.chain().stage().restoring(&mut restoring);
+        if restoring {
+            return;
+        }
+        let folded = self.folder.as_ref().map(Folder::folded_cut);
+        let Some(part) = snapshots.to_compact(folded) else { return };
+        let is_base = snapshots.is_base(&part);
+        let (context, world, myself) = (snapshots.context().clone(), self.arguments.world.clone(), myself.clone());
+        world.blocking.clone().run(Box::new(move || {
+            let compaction = Compaction { context, base_included: is_base, target_bytes: COMPACTED_BYTES };
+            let readers: Result<Vec<_>, PortError> =
+                part.iter().map(|segment| SegmentReader::open(&world.blobs, segment).map(Arc::new)).collect();
+            let merged = readers.and_then(|readers| {
+                compact(Chain(&readers), &compaction, &mut |segment| segment.store(&*world.blobs, &world.failpoints))
+            });
+            drop(myself.cast(SubtaskMessage::Compacted(Box::new(Compacted { replaced: part, merged }))));
+        }));
+    }
+
+    fn compacted(&mut self, compacted: Compacted) {
+        let Some(snapshots) = &mut self.snapshots else { return };
+        if let Err(error) = snapshots.compacted(compacted) {
+            tracing::warn!(subtask = %self.arguments.id, "segments could not be merged, the chain grows: {error}");
+        }
+    }
+
+    fn complete(&mut self, checkpoint: CheckpointId, purpose: Purpose) -> Result<(), PortError> {
+        let Some(driver) = &mut self.driver else { return Ok(()) };
+        let _flow = driver.chain().stage().checkpoint_complete(checkpoint, purpose, &mut self.context)?;
+        self.finishing |= matches!(purpose, Purpose::Final | Purpose::StopWithSavepoint);
+        self.finish_when_committed();
+        Ok(())
+    }
+
+    fn finish_when_committed(&mut self) {
+        let Some(driver) = &mut self.driver else { return };
+        if !self.finishing || self.finished {
+            return;
+        }
+        let mut uncommitted = 0;
+        driver.chain().stage().uncommitted(&mut uncommitted);
+        if uncommitted == 0 {
+            self.finished = true;
+            self.report(SubtaskReport::Finished);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        self.last_flush_ns = self.arguments.stopwatch.elapsed_ns();
+        match &mut self.driver {
+            Some(driver) => driver.flush(&mut self.context),
+            None => Ok(()),
+        }
+    }
+
+    fn flush_when_due(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
+        if !self.driver.as_ref().is_some_and(Driver::is_source) {
+            self.send_flush(myself);
+        } else if self.arguments.stopwatch.elapsed_ns() - self.last_flush_ns > BUSY_FLUSH_NS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn send_flush(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        if !self.flush_sent {
+            self.flush_sent = true;
+            drop(myself.cast(SubtaskMessage::Flush));
+        }
+    }
+
+    fn wake(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        if !self.wake_sent {
+            self.wake_sent = true;
+            drop(myself.cast(SubtaskMessage::Wake));
+        }
+    }
+
+    fn report(&self, report: SubtaskReport) {
+        let message = JobMasterMessage::Subtask { id: self.arguments.id, attempt: self.arguments.task.attempt, report };
+        drop(self.arguments.master.cast(message));
+    }
+
+    fn fail(&mut self, myself: &ActorRef<SubtaskMessage>, error: PortError) {
+        let PortError { kind, message } = error;
+        debug_assert!(matches!(kind, ErrorKind::Retry | ErrorKind::FixInput | ErrorKind::GiveUp));
+        self.report(SubtaskReport::Failed { kind, message });
+        // Nothing of a failed chain may act again.
+        self.driver = None;
+        self.snapshots = None;
+        self.encoding = None;
+        myself.stop(None);
+    }
+}

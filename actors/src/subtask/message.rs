@@ -1,0 +1,83 @@
+//! What a subtask actor is told. Everything that can be late carries the attempt by construction: an actor lives for
+//! one attempt, and messages to a dead one go nowhere.
+
+use std::sync::Arc;
+
+use millstream_runtime::chain::Completion;
+use millstream_runtime::chain::context::RestoredOperator;
+use millstream_runtime::checkpoint::manifest::SegmentRef;
+use millstream_runtime::element::{Barrier, Element, Purpose};
+use millstream_runtime::exchange::Parcel;
+use millstream_runtime::graph::build::VertexOutput;
+use millstream_runtime::ids::{ChannelIndex, CheckpointId, OperatorUid};
+use millstream_runtime::ports::source::Split;
+use millstream_runtime::time::Timestamp;
+use millstream_state::log::LogPosition;
+
+use super::snapshot::{Compacted, Written};
+use crate::local::{Folded, LocalState};
+
+/// Everything a subtask needs to run.
+pub struct Deployment {
+    /// Its outputs, in the order of the vertex's edges.
+    pub outputs: Vec<VertexOutput>,
+    /// What is restored into each operator.
+    pub restored: Vec<(OperatorUid, RestoredOperator)>,
+    /// Watermark at the restored cut per key group; empty without a restore.
+    pub watermark_floor: Vec<Timestamp>,
+    /// The chain of segments that the restored state lies in; the next ack goes on with it.
+    pub segments: Vec<SegmentRef>,
+    /// The node's materialisation of keyed state, if it keeps one.
+    pub local: Option<Arc<LocalState>>,
+}
+
+/// Messages of a subtask actor.
+pub enum SubtaskMessage {
+    /// Build the chain and run.
+    Deploy(Box<Deployment>),
+    /// An element from an input channel.
+    Element(ChannelIndex, Element<Parcel>),
+    /// Splits from the enumerator, in order with the triggers.
+    Assign {
+        /// The splits.
+        splits: Vec<Split>,
+        /// The first assignment of the attempt.
+        initial: bool,
+        /// There will be no more.
+        last: bool,
+    },
+    /// Take a checkpoint (sources only).
+    Trigger {
+        /// The barrier to send.
+        barrier: Barrier,
+        /// End the input before it.
+        drain: bool,
+        /// When it was triggered, milliseconds since the epoch.
+        triggered_ms: Timestamp,
+    },
+    /// A checkpoint is complete.
+    Complete {
+        /// Its number.
+        checkpoint: CheckpointId,
+        /// What it was for.
+        purpose: Purpose,
+        /// The place of its record in the job's log.
+        position: Option<LogPosition>,
+    },
+    /// Completed cuts were folded into the local store, or not.
+    Folded(Box<Folded>),
+    /// A checkpoint will not complete.
+    Abort(CheckpointId),
+    /// Self-sent or from a waker: go on.
+    Wake,
+    /// Self-sent: everything that was in the mailbox before has been handled; hand over partly filled batches.
+    Flush,
+    /// Blocking work of an operator is done.
+    Completed(Completion),
+    /// A cut is durable, or not.
+    Written(Box<Written>),
+    /// A part of the segment chain was merged into one file.
+    Compacted(Box<Compacted>),
+    /// A processing-time timer asked for.
+    Timer,
+}

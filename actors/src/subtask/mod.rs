@@ -1,0 +1,14 @@
+//! The actor of one subtask: feeds the machine and the chain, starts what they ask for, and tells the job master.
+//!
+//! - [`message`]: what it is told
+//! - [`actor`]: the loop: one batch a message, control in between
+//! - [`driver`]: machine and chain together, without any actor
+//! - [`snapshot`]: from a barrier to a durable segment
+
+pub mod actor;
+pub mod driver;
+pub mod message;
+pub mod snapshot;
+
+pub use actor::{SubtaskActor, SubtaskArguments};
+pub use message::{Deployment, SubtaskMessage};
