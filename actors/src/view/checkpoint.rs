@@ -97,7 +97,7 @@ pub struct CheckpointView {
     pub status: String,
     /// Whether the user asked for it and keeps it.
     pub is_savepoint: bool,
-    /// `NATIVE` for savepoints.
+    /// `CANONICAL` for savepoints.
     #[serde(rename = "savepointFormat")]
     pub savepoint_format: Option<String>,
     /// When it was triggered.
