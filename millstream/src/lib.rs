@@ -5,6 +5,7 @@
 //! |---|---|
 //! | how a job is written | [`stream`], [`prelude`] |
 //! | which jobs come with Millstream | [`jobs`] |
+//! | how a job is tested without a cluster | [`harness`] |
 //! | what can go wrong before it runs | [`error`] |
 //!
 //! ```no_run
@@ -58,6 +59,7 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod harness;
 pub mod jobs;
 pub mod prelude;
 pub mod stream;
