@@ -288,6 +288,9 @@ impl JobMasterState {
                 self.coordinator.declined(checkpoint, attempt, id, reason, now_ms, &mut commands);
             }
             SubtaskReport::EndOfData => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.ended = true;
+                }
                 self.coordinator.end_of_data(attempt, id, now_ms, &mut commands);
             }
             SubtaskReport::Finished => {
@@ -399,6 +402,7 @@ impl JobMasterState {
             exceptions: self.job.exceptions().clone(),
             checkpoints: self.coordinator.statistics().clone(),
             checkpoint_options: self.coordinator.options().clone(),
+            locations: self.locations.clone(),
             properties: self.properties.clone(),
         }
     }

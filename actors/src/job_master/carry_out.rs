@@ -201,6 +201,10 @@ impl JobMasterState {
             self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, error.to_string())).await;
             return;
         }
+        // A short input may have ended before the last subtask was running.
+        for (id, _) in self.members.iter().filter(|(_, member)| member.ended) {
+            self.coordinator.end_of_data(attempt, *id, now_ms, &mut commands);
+        }
         self.carry_out(myself, commands).await;
     }
 

@@ -32,6 +32,8 @@ pub struct Member {
     pub started_ms: Timestamp,
     /// Index of its vertex.
     pub vertex: usize,
+    /// All of its inputs have ended.
+    pub ended: bool,
     /// The actor has stopped.
     pub gone: bool,
     /// Its counters live as long as this.
@@ -113,6 +115,7 @@ impl Blueprint {
                         since_ms: now_ms,
                         started_ms: now_ms,
                         vertex: index,
+                        ended: false,
                         gone: false,
                         metrics,
                     },

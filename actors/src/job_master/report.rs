@@ -1,8 +1,10 @@
 //! What the job master tells about its job: plain data from which views are made.
 
+use std::collections::BTreeMap;
+
 use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Statistics};
 use millstream_runtime::graph::JobEdge;
-use millstream_runtime::ids::{AttemptId, JobId, SubtaskId, VertexId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, JobId, SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionHistory, JobStatus, StatusTimestamps};
 use millstream_runtime::time::Timestamp;
 
@@ -80,6 +82,8 @@ pub struct JobReport {
     pub checkpoints: Statistics,
     /// Their settings.
     pub checkpoint_options: CheckpointOptions,
+    /// Where the last completed ones lie.
+    pub locations: BTreeMap<CheckpointId, String>,
     /// Settings of the job, as key and value.
     pub properties: Vec<(String, String)>,
 }
