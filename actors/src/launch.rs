@@ -10,6 +10,7 @@ use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, JobId};
 use millstream_runtime::job::{Options as JobOptions, RestartOptions};
+use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
 use millstream_state::blob::LocalBlobs;
@@ -28,6 +29,8 @@ use crate::job_master::{JobArguments, JobHandle, JobMaster};
 use crate::local::LocalState;
 use crate::metrics::Registry;
 use crate::world::{BlockingPool, Stopwatch, SystemClock, World};
+
+mod guard;
 
 /// The file in the state folder that names its present job.
 const CURRENT_JOB: &str = "current-job";
@@ -68,6 +71,9 @@ pub struct LaunchOptions {
     pub fold_lag: Option<u32>,
     /// Settings shown by REST and kept in manifests.
     pub properties: Vec<(String, String)>,
+    /// Whether output that does not belong to what the job starts from is replaced (where the start is anew) or makes
+    /// the launch refuse. Without it, sinks write to what is there.
+    pub guard_output: bool,
     /// Where a test may kill the process.
     pub failpoints: Failpoints,
 }
@@ -88,6 +94,7 @@ impl LaunchOptions {
             batch_rows: millstream_runtime::batch::DEFAULT_BATCH_ROWS,
             fold_lag: Some(4),
             properties: Vec::new(),
+            guard_output: false,
             failpoints: Failpoints::none(),
         }
     }
@@ -179,13 +186,13 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
     let seed = seed(&clock);
     let prepared = {
         let options = options.clone();
-        let (name, graph) = (graph.name.clone(), &graph);
-        check_transaction_timeout(graph, &options)?;
+        let (name, outputs) = (graph.name.clone(), graph.sink_outputs().collect::<Vec<_>>());
+        check_transaction_timeout(&graph, &options)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let pool = BlockingPool::new(handle.clone());
         millstream_runtime::ports::Blocking::run(
             &pool,
-            Box::new(move || drop(sender.send(prepare(&name, &options, seed)))),
+            Box::new(move || drop(sender.send(prepare(&name, &options, &outputs, seed)))),
         );
         receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
     };
@@ -252,14 +259,27 @@ struct Prepared {
     blobs: Arc<dyn BlobStore>,
 }
 
-fn prepare(name: &str, options: &LaunchOptions, seed: u64) -> Result<Prepared, PortError> {
+fn prepare(
+    name: &str,
+    options: &LaunchOptions,
+    outputs: &[Arc<dyn SinkOutput>],
+    seed: u64,
+) -> Result<Prepared, PortError> {
     let dir = &options.state_dir;
     let node = Arc::new(NodeFolder::open(dir.join("node"), nonce(seed, 1))?);
     let earlier = earlier_run(dir)?;
-    let keep = match (&options.start_from, &earlier) {
+    let mut keep = match (&options.start_from, &earlier) {
         (StartFrom::Latest, EarlierRun::Unfinished { job, .. }) => Some(*job),
         _ => None,
     };
+    let mut start_from = options.start_from.clone();
+    if options.guard_output && keep.is_none() {
+        keep = guard::output(outputs, dir, &start_from, &earlier)?;
+        if keep.is_some() {
+            // The savepoint is the newest checkpoint of the run that wrote the output.
+            start_from = StartFrom::Latest;
+        }
+    }
     if keep.is_none() {
         remove(&dir.join("checkpoints"))?;
         remove(&dir.join("node").join("state"))?;
@@ -279,7 +299,7 @@ fn prepare(name: &str, options: &LaunchOptions, seed: u64) -> Result<Prepared, P
         }
         AppendOutcome::Undecided { reason } => return Err(PortError::retry(reason)),
     }
-    let restore = match &options.start_from {
+    let restore = match &start_from {
         StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
         StartFrom::Nothing => None,
         StartFrom::Latest => newest_usable(&blobs, log.state())?.checkpoint.map(|(retained, manifest)| Restored {

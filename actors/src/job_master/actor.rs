@@ -373,7 +373,7 @@ impl JobMasterState {
             job: self.blueprint.job,
             name: graph.name.clone(),
             status: self.job.status(),
-            timestamps: self.job.timestamps().clone(),
+            timestamps: *self.job.timestamps(),
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
             attempt: self.job.attempt(),

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use heed::RwTxn;
 use millstream_runtime::batch::Data;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, SinkContext, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{Committer, SinkContext, SinkOutput, SinkWriter, TwoPhaseCommitSink};
 
 pub use layout::{MAX_KEY_BYTES, TableTransaction};
 pub use read::Table;
@@ -106,6 +106,33 @@ impl<T: Data> TwoPhaseCommitSink<T> for TableSink<T> {
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TableTransaction>>, PortError> {
         Ok(Box::new(TableCommitter::new(self.merge, Arc::clone(&self.shared), context)))
+    }
+
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        Some(Arc::new(TableOutput(self.shared.folder.clone())))
+    }
+}
+
+/// The table of a sink between two runs.
+struct TableOutput(PathBuf);
+
+impl SinkOutput for TableOutput {
+    fn place(&self) -> String {
+        self.0.display().to_string()
+    }
+
+    fn has_committed(&self) -> Result<bool, PortError> {
+        if !environment::exists(&self.0) {
+            return Ok(false);
+        }
+        let environment = Environment::open(&self.0)?;
+        environment.write(|database, transaction| {
+            Ok(!layout::keys_of(database, transaction, &[Section::Entries.prefix()])?.is_empty())
+        })
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        clear_output(&self.0)
     }
 }
 

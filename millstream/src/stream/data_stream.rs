@@ -13,9 +13,10 @@ use millstream_runtime::chain::output::OutputTag;
 use millstream_runtime::chain::process::{Process, ProcessFunction};
 use millstream_runtime::chain::sink::SinkOperator;
 use millstream_runtime::chain::timestamps::{AssignTimestamps, TimestampAssigner, Watermarks};
+use millstream_runtime::chain::{ChainContext, Downstream};
 use millstream_runtime::graph::NodeId;
 use millstream_runtime::graph::stream::{
-    ExchangeFactory, NodeKind, OperatorFactory, ShipStrategy, SideEdge, StreamEdge,
+    ExchangeFactory, NodeKind, OperatorFactory, OperatorPlace, ShipStrategy, SideEdge, StreamEdge,
 };
 use millstream_runtime::key::Key;
 use millstream_runtime::ports::sink::TwoPhaseCommitSink;
@@ -283,10 +284,13 @@ impl<T: Data> DataStream<T> {
     /// Writes the records to a sink, exactly once as far as the sink's transactions reach.
     pub fn sink_to<S: TwoPhaseCommitSink<T>>(&self, name: impl Into<String>, sink: S) -> Operator {
         let transaction_timeout_ms = sink.transaction_timeout_ms();
-        let factory = InputFactory::<T, _>::shared(move |_, place, cx| {
+        let output = sink.output();
+        let build = move |_, place: OperatorPlace, cx: &ChainContext| {
             let restored = &place.restored.operator_states;
-            Ok(Box::new(SinkOperator::<T, S::Committable>::new(place.uid, place.slot, &sink, restored, cx)?))
-        });
+            let sink = SinkOperator::<T, S::Committable>::new(place.uid, place.slot, &sink, restored, cx)?;
+            Ok(Box::new(sink) as Downstream<T>)
+        };
+        let factory = InputFactory::<T, _>::with_output(build, output);
         self.sink(name.into(), true, transaction_timeout_ms, factory)
     }
 

@@ -10,6 +10,7 @@ use millstream_runtime::chain::head::{ChainHead, OneInputHead, TwoInputHead, Two
 use millstream_runtime::chain::{ChainContext, Downstream};
 use millstream_runtime::graph::stream::{NodeOutputs, OperatorFactory, OperatorPlace};
 use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::sink::SinkOutput;
 
 /// User code from which each subtask takes a copy. In a mutex because functions need not be `Sync`: their state
 /// tables are not.
@@ -28,6 +29,7 @@ impl<F: Clone> Prototype<F> {
 /// Makes an operator with one input type from a closure.
 pub(crate) struct InputFactory<I, B> {
     build: B,
+    output: Option<Arc<dyn SinkOutput>>,
     input: PhantomData<fn(I)>,
 }
 
@@ -37,7 +39,12 @@ where
     B: Fn(NodeOutputs, OperatorPlace, &ChainContext) -> Result<Downstream<I>, PortError> + Send + Sync + 'static,
 {
     pub fn shared(build: B) -> Arc<dyn OperatorFactory> {
-        Arc::new(Self { build, input: PhantomData })
+        Self::with_output(build, None)
+    }
+
+    /// The factory of a sink.
+    pub fn with_output(build: B, output: Option<Arc<dyn SinkOutput>>) -> Arc<dyn OperatorFactory> {
+        Arc::new(Self { build, output, input: PhantomData })
     }
 }
 
@@ -52,6 +59,10 @@ where
 
     fn head(&self, outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext) -> Result<ChainHead, PortError> {
         Ok(ChainHead::Input(Box::new(OneInputHead::new((self.build)(outputs, place, cx)?))))
+    }
+
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        self.output.clone()
     }
 }
 

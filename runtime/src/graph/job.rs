@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::build::ChainPlan;
 use super::stream::{EnumeratorFactory, ShipStrategy};
 use crate::ids::{OperatorUid, VertexId};
+use crate::ports::sink::SinkOutput;
 
 /// An edge between two vertices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +94,13 @@ impl JobGraph {
     /// Edges out of a vertex, in the order of its outputs.
     pub fn outputs(&self, vertex: usize) -> impl Iterator<Item = &JobEdge> {
         self.edges.iter().filter(move |edge| edge.source == vertex)
+    }
+
+    /// The places its sinks write to.
+    pub fn sink_outputs(&self) -> impl Iterator<Item = Arc<dyn SinkOutput>> {
+        // Every chain knows the whole graph.
+        let nodes = self.vertices.first().into_iter().flat_map(|vertex| &vertex.plan.graph.nodes);
+        nodes.filter_map(|node| node.factory.output())
     }
 
     /// The greatest parallelism: the slots that the job needs.

@@ -12,6 +12,7 @@ use crate::chain::{ChainContext, Downstream, OperatorSlot};
 use crate::exchange::Outlet;
 use crate::ids::OperatorUid;
 use crate::ports::PortError;
+use crate::ports::sink::SinkOutput;
 use crate::ports::source::SplitEnumerator;
 
 /// Position of a node in the graph.
@@ -76,13 +77,16 @@ pub trait ExchangeFactory: Send + Sync {
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any>;
 }
 
+/// Makes a typed side buffer out of untyped consumers.
+pub type MakeSideBuffer = fn(Vec<Box<dyn Any>>) -> Box<dyn SideBuffer>;
+
 /// A side output as an edge knows it.
 #[derive(Clone)]
 pub struct SideEdge {
     /// The tag.
     pub name: &'static str,
     /// Makes the typed buffer from the consumers (`Downstream<X>` each).
-    pub buffer: fn(Vec<Box<dyn Any>>) -> Box<dyn SideBuffer>,
+    pub buffer: MakeSideBuffer,
 }
 
 impl SideEdge {
@@ -168,6 +172,11 @@ pub trait OperatorFactory: Send + Sync {
     /// # Errors
     /// When the operator cannot be made or restored.
     fn head(&self, outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext) -> Result<ChainHead, PortError>;
+
+    /// What earlier runs have left where a sink writes.
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        None
+    }
 }
 
 /// Makes the enumerator of a source.

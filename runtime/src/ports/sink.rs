@@ -55,6 +55,29 @@ pub trait TwoPhaseCommitSink<T: Data>: Send + Sync + 'static {
     fn transaction_timeout_ms(&self) -> Option<u64> {
         None
     }
+
+    /// What earlier runs have left where it writes, for sinks whose output a run may replace.
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        None
+    }
+}
+
+/// The place a sink writes to, between two runs. Every method may block; never called while a job writes there.
+pub trait SinkOutput: Send + Sync {
+    /// The place, for messages.
+    fn place(&self) -> String;
+
+    /// Whether rows are visible there.
+    ///
+    /// # Errors
+    /// When the place cannot be read.
+    fn has_committed(&self) -> Result<bool, PortError>;
+
+    /// Removes what any run has written there: what is visible, and what was never committed.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    fn clear(&self) -> Result<(), PortError>;
 }
 
 /// Writes rows into the open transaction. Called in the handler of an actor: never blocks.
@@ -102,5 +125,8 @@ impl<T: Data, S: TwoPhaseCommitSink<T> + ?Sized> TwoPhaseCommitSink<T> for Arc<S
     }
     fn transaction_timeout_ms(&self) -> Option<u64> {
         (**self).transaction_timeout_ms()
+    }
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        (**self).output()
     }
 }

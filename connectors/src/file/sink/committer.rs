@@ -89,6 +89,20 @@ impl Committer<PendingFile> for FileCommitter {
     }
 }
 
+/// Whether a folder has a file whose name matches.
+pub(super) fn any_file(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<bool, PortError> {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => {
+            let found = entries.try_fold(false, |found, entry| {
+                entry.map(|entry| found || entry.file_name().to_str().is_some_and(&matches))
+            });
+            found.map_err(|error| io_error("list", folder, &error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("list", folder, &error)),
+    }
+}
+
 /// Removes the files in a folder whose names match; returns how many.
 pub(super) fn remove_files(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<usize, PortError> {
     let entries = match fs::read_dir(folder) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use millstream_runtime::batch::Data;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, SinkContext, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{Committer, SinkContext, SinkOutput, SinkWriter, TwoPhaseCommitSink};
 use serde::{Deserialize, Serialize};
 
 pub use names::{COMMITTED_PREFIX, IN_PROGRESS_SUFFIX, UNCOMMITTED_PREFIX};
@@ -130,6 +130,37 @@ impl<T: Data> TwoPhaseCommitSink<T> for FileSink<T> {
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<PendingFile>>, PortError> {
         Ok(Box::new(FileCommitter::new(self.options.folder.clone(), context)))
+    }
+
+    fn output(&self) -> Option<Arc<dyn SinkOutput>> {
+        Some(Arc::new(FileOutput(Arc::clone(&self.options))))
+    }
+}
+
+/// The folder of a sink between two runs.
+struct FileOutput(Arc<FileOptions>);
+
+impl FileOutput {
+    fn is_visible(&self, name: &str) -> bool {
+        match &self.0.single_file {
+            Some(single) => name == single,
+            None => names::is_visible(name),
+        }
+    }
+}
+
+impl SinkOutput for FileOutput {
+    fn place(&self) -> String {
+        self.0.folder.display().to_string()
+    }
+
+    fn has_committed(&self) -> Result<bool, PortError> {
+        committer::any_file(&self.0.folder, |name| self.is_visible(name))
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        let of_a_sink = |name: &str| self.is_visible(name) || names::Hidden::parse(name).is_some();
+        committer::remove_files(&self.0.folder, of_a_sink).map(|_| ())
     }
 }
 
