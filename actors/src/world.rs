@@ -43,7 +43,6 @@ impl BlockingPool {
 
 impl Blocking for BlockingPool {
     fn run(&self, work: BlockingWork) {
-        #[expect(clippy::disallowed_methods, reason = "this is the injected executor")]
         drop(self.runtime.spawn_blocking(work));
     }
 }

@@ -388,7 +388,7 @@ impl SubtaskStateful {
         if let (Some(folder), SubtaskReport::Acked(ack, _)) = (&mut self.folder, &report) {
             folder.acked(checkpoint, ack.state.segments.clone());
         }
-        let next = snapshots.next();
+        let next = snapshots.next_write();
         self.report(report);
         self.start_write(myself, next);
         self.start_compaction(myself);

@@ -188,7 +188,7 @@ impl Driver {
     }
 
     fn step_input(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {
-        let Some(action) = self.machine.next() else { return Ok(Step::Idle) };
+        let Some(action) = self.machine.next_action() else { return Ok(Step::Idle) };
         match action {
             Action::Process(channel, parcel) => self.process(channel, parcel, cx)?,
             Action::Watermark(watermark) => {

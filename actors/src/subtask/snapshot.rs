@@ -119,11 +119,11 @@ impl Snapshots {
         let cut = Cut { number: encoding.cut, watermark: encoding.watermark, operators };
         let Encoding { barrier, metrics, started_ns, .. } = encoding;
         self.queue.push_back(Unwritten { barrier, metrics, started_ns, cut, prepare });
-        self.next()
+        self.next_write()
     }
 
     /// The next write, if none is under way.
-    pub fn next(&mut self) -> Option<WriteWork> {
+    pub fn next_write(&mut self) -> Option<WriteWork> {
         if self.writing {
             return None;
         }

@@ -139,7 +139,7 @@ impl Task {
     }
 
     /// Runs the blocking work that the chain has asked for.
-    fn run_started(&mut self) -> Result<bool, PortError> {
+    pub fn run_started(&mut self) -> Result<bool, PortError> {
         let mut any = false;
         for work in std::mem::take(&mut self.cx.started) {
             let mut completion = Some(Completion { slot: work.slot, result: (work.run)() });
@@ -186,7 +186,7 @@ impl Task {
     }
 
     fn step_input(&mut self) -> Result<Stepped, PortError> {
-        let Some(action) = self.machine.next() else { return Ok(Stepped::Idle) };
+        let Some(action) = self.machine.next_action() else { return Ok(Stepped::Idle) };
         match action {
             Action::Process(channel, Parcel { batch, permit }) => {
                 let ChainHead::Input(head) = &mut self.chain else { return Ok(Stepped::Idle) };

@@ -33,6 +33,9 @@ enum Answer<C> {
     Committed(BatchId, Box<dyn Committer<C>>, Result<(), PortError>),
 }
 
+/// The transactions of a cut, encoded, once they are prepared.
+type Preparing = OnceLock<Vec<Vec<u8>>>;
+
 /// A sink in a chain.
 pub struct SinkOperator<T, C> {
     uid: OperatorUid,
@@ -46,7 +49,7 @@ pub struct SinkOperator<T, C> {
     writing: bool,
     restored: Vec<Vec<u8>>,
     /// Cuts whose transactions are being prepared. A later cut lists them too: theirs may never complete.
-    preparing: Vec<(CheckpointId, Arc<OnceLock<Vec<Vec<u8>>>>)>,
+    preparing: Vec<(CheckpointId, Arc<Preparing>)>,
 }
 
 impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static> SinkOperator<T, C> {
@@ -172,7 +175,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         items.extend(self.machine.pending_up_to(barrier.checkpoint).cloned());
         let slot = self.slot;
         let earlier: Vec<_> = self.preparing.iter().map(|(_, cell)| Arc::clone(cell)).collect();
-        let cell = Arc::new(OnceLock::new());
+        let cell: Arc<Preparing> = Arc::default();
         self.preparing.push((barrier.checkpoint, Arc::clone(&cell)));
         let run = move || {
             // Cuts are prepared one after the other, so what was under way at the barrier is known by now.

@@ -18,6 +18,9 @@ pub struct EntryAddress {
     pub key: Vec<u8>,
 }
 
+/// Takes the key and the value of an entry.
+pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>;
+
 /// Serves what a restarted subtask has not yet in memory. All calls may block.
 pub trait StateReader: Send + Sync {
     /// Tells how the program numbers its states; called once, before anything is read. What is stored is found by name.
@@ -33,10 +36,5 @@ pub trait StateReader: Send + Sync {
     ///
     /// # Errors
     /// When the store is damaged or gone.
-    fn scan(
-        &self,
-        state: StateNumber,
-        group: KeyGroup,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
-    ) -> Result<(), PortError>;
+    fn scan(&self, state: StateNumber, group: KeyGroup, visit: VisitEntry<'_>) -> Result<(), PortError>;
 }

@@ -90,7 +90,7 @@ impl<P> Subtask<P> {
     }
 
     /// The next thing to do, if anything can be done now.
-    pub fn next(&mut self) -> Option<Action<P>> {
+    pub fn next_action(&mut self) -> Option<Action<P>> {
         loop {
             if let Some(action) = self.actions.pop_front() {
                 return Some(action);

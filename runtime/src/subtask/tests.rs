@@ -49,11 +49,11 @@ fn run(order: &[usize], channels: usize, mode: CheckpointingMode, abort_at: Opti
     for (step, channel) in order.iter().enumerate() {
         if abort_at == Some(step) {
             subtask.abort(CheckpointId(1));
-            actions.extend(std::iter::from_fn(|| subtask.next()));
+            actions.extend(std::iter::from_fn(|| subtask.next_action()));
         }
         subtask.receive(ChannelIndex(u32::try_from(*channel).expect("small")), script[taken[*channel]].clone());
         taken[*channel] += 1;
-        actions.extend(std::iter::from_fn(|| subtask.next()));
+        actions.extend(std::iter::from_fn(|| subtask.next_action()));
     }
     assert!(!subtask.is_aligning() && subtask.queued_batches() == 0, "nothing stays parked");
     actions
@@ -135,7 +135,7 @@ fn a_newer_barrier_replaces_one_that_cannot_complete() {
     subtask.receive(ChannelIndex(1), Element::Barrier(barrier(2, mode)));
     subtask.receive(ChannelIndex(1), Element::Batch(20));
     subtask.receive(ChannelIndex(0), Element::Barrier(barrier(2, mode)));
-    let actions: Vec<_> = std::iter::from_fn(|| subtask.next()).collect();
+    let actions: Vec<_> = std::iter::from_fn(|| subtask.next_action()).collect();
     assert_eq!(
         actions,
         [

@@ -14,12 +14,17 @@ use crate::state::cut::{Entries, StateDeclaration};
 use crate::state::keyed::KeyedState;
 use crate::state::timers::Timers;
 
+/// The entries of one state in one key group.
+type Scanned = (StateNumber, KeyGroup, Entries);
+/// An entry that was asked for, and its value if there is one.
+type Fetched = (EntryAddress, Option<Vec<u8>>);
+
 /// Results of the work that a backend starts.
 enum Answer {
     /// All timers of all key groups.
-    Timers(Result<Vec<(StateNumber, KeyGroup, Entries)>, PortError>),
+    Timers(Result<Vec<Scanned>, PortError>),
     /// The entries that a batch waits for.
-    Fetched(Result<Vec<(EntryAddress, Option<Vec<u8>>)>, PortError>),
+    Fetched(Result<Vec<Fetched>, PortError>),
     /// One key group, all states.
     Group(Result<(KeyGroup, Vec<(StateNumber, Entries)>), PortError>),
 }
