@@ -1,0 +1,2 @@
+//! dataplane benchmark.
+fn main() {}

@@ -1,0 +1,2 @@
+//! latency benchmark.
+fn main() {}

@@ -1,0 +1,2 @@
+//! sources benchmark.
+fn main() {}

@@ -1,0 +1,17 @@
+//! Benchmarks of the whole engine: real launches with real checkpoints, one process a run.
+//!
+//! | question | module |
+//! |---|---|
+//! | how a case is run and told | [`cases`] |
+//! | how a job is launched and watched | [`job`] |
+//! | what a process has used | [`process`] |
+//! | what the jobs read and write | [`records`], [`sinks`], [`paced`] |
+#![deny(missing_docs)]
+#![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
+
+pub mod cases;
+pub mod job;
+pub mod paced;
+pub mod process;
+pub mod records;
+pub mod sinks;

@@ -1,0 +1,2 @@
+//! state benchmark.
+fn main() {}
