@@ -173,27 +173,41 @@ impl Harness {
     /// # Errors
     /// When user code, a source or a sink fails.
     pub fn run(&mut self) -> Result<()> {
-        loop {
-            let mut moved = self.world.run_blocking();
-            for index in self.order() {
-                if self.paused.contains(&self.tasks[index].vertex) {
-                    continue;
-                }
-                moved |= self.step(index)?;
-            }
-            if moved {
-                continue;
-            }
-            for task in &mut self.tasks {
-                if !self.paused.contains(&task.vertex) {
-                    task.flush()?;
-                }
-            }
-            let paused = &self.paused;
-            if !self.tasks.iter().any(|task| task.has_mail() && !paused.contains(&task.vertex)) {
-                return Ok(());
+        while self.round()? {}
+        Ok(())
+    }
+
+    /// Steps all subtasks at most so many times, a batch each: to stop in the middle of an input.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_rounds(&mut self, rounds: usize) -> Result<()> {
+        for _ in 0..rounds {
+            if !self.round()? {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Whether anything moved or is about to.
+    fn round(&mut self) -> Result<bool> {
+        let mut moved = self.world.run_blocking();
+        for index in self.order() {
+            if !self.paused.contains(&self.tasks[index].vertex) {
+                moved |= self.step(index)?;
+            }
+        }
+        if moved {
+            return Ok(true);
+        }
+        for task in &mut self.tasks {
+            if !self.paused.contains(&task.vertex) {
+                task.flush()?;
+            }
+        }
+        let paused = &self.paused;
+        Ok(self.tasks.iter().any(|task| task.has_mail() && !paused.contains(&task.vertex)))
     }
 
     fn step(&mut self, index: usize) -> Result<bool, PortError> {
@@ -258,7 +272,7 @@ impl Harness {
         found.unwrap_or_else(|| panic!("the job has no operator '{uid}'"))
     }
 
-    /// Takes a checkpoint of what has been processed so far, and has sinks commit.
+    /// Takes a checkpoint: its barrier goes out at each source after what that has read so far. Sinks commit.
     ///
     /// # Errors
     /// When user code, a source or a sink fails.
@@ -285,13 +299,14 @@ impl Harness {
         let attempt = attempt(self.state.attempt);
         let barrier = Barrier { checkpoint, attempt, purpose, mode: CheckpointingMode::ExactlyOnce };
         self.tasks.iter_mut().for_each(|task| task.trigger(barrier));
-        self.run()?;
-        if self.missing_cuts > 0 {
-            return Err(PortError::retry(format!(
-                "{} subtasks did not take part in checkpoint {checkpoint}: is one paused?",
-                self.missing_cuts
-            ))
-            .into());
+        while self.missing_cuts > 0 {
+            if !self.round()? && self.missing_cuts > 0 {
+                let message = format!(
+                    "{} subtasks did not take part in checkpoint {checkpoint}: is one paused?",
+                    self.missing_cuts
+                );
+                return Err(PortError::retry(message).into());
+            }
         }
         let snapshot = self.state.clone();
         if purpose != Purpose::Savepoint {
@@ -303,8 +318,9 @@ impl Harness {
     fn complete(&mut self, checkpoint: CheckpointId, purpose: Purpose) -> Result<()> {
         for task in &mut self.tasks {
             task.complete(checkpoint, purpose)?;
+            while task.run_started()? {}
         }
-        self.run()
+        Ok(())
     }
 
     /// Runs to the end of all inputs, takes the last checkpoint, and has sinks commit everything.
