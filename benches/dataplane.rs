@@ -1,2 +1,0 @@
-//! dataplane benchmark.
-fn main() {}

@@ -1,2 +1,0 @@
-//! latency benchmark.
-fn main() {}

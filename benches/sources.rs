@@ -1,2 +1,0 @@
-//! sources benchmark.
-fn main() {}

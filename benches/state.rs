@@ -1,2 +1,0 @@
-//! state benchmark.
-fn main() {}
