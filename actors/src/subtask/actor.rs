@@ -171,7 +171,13 @@ impl SubtaskStateful {
                     driver.abort(checkpoint);
                 }
             }
-            SubtaskMessage::Wake => self.wake_sent = false,
+            SubtaskMessage::Wake => {
+                self.wake_sent = false;
+                // Perhaps it is credit that has come back: what the last flush had to leave goes now.
+                if self.driver.as_mut().is_some_and(Driver::take_unflushed) {
+                    self.flush()?;
+                }
+            }
             SubtaskMessage::Flush => {
                 self.flush_sent = false;
                 self.flush()?;
@@ -182,7 +188,7 @@ impl SubtaskStateful {
             SubtaskMessage::Timer => {
                 let now_ms = self.context.task.clock.now_ms();
                 if let Some(driver) = &mut self.driver {
-                    let _flow = driver.chain().stage().processing_time(now_ms, &mut self.context)?;
+                    driver.processing_time(now_ms);
                 }
             }
         }

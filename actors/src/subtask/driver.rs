@@ -53,6 +53,10 @@ pub struct Driver {
     stopping: Option<CheckpointId>,
     ended: bool,
     end_told: bool,
+    /// Partly filled batches are left for lack of credit.
+    unflushed: bool,
+    /// Processing-time timers up to here have to fire.
+    time_due: Option<Timestamp>,
     /// The credit of the batch in work; returned when the chain has processed it.
     working: Option<millstream_runtime::credit::Permit>,
     /// Counts of the input.
@@ -73,6 +77,8 @@ impl Driver {
             stopping: None,
             ended: false,
             end_told: false,
+            unflushed: false,
+            time_due: None,
             working: None,
             input: InputCounters { watermark: MIN_TIMESTAMP, ..InputCounters::default() },
         }
@@ -141,6 +147,10 @@ impl Driver {
             }
             self.opened = true;
             self.working = None;
+        }
+        if let Some(now_ms) = self.time_due.take() {
+            self.flow = self.chain.stage().processing_time(now_ms, cx)?;
+            return Ok(if self.flow.is_ready() { Step::Worked } else { Step::Paused(self.flow) });
         }
         if self.ended && !self.end_told {
             self.end_told = true;
@@ -222,8 +232,18 @@ impl Driver {
     /// # Errors
     /// When the chain fails.
     pub fn flush(&mut self, cx: &mut ChainContext) -> Result<(), PortError> {
-        let _ready = self.chain.stage().flush(cx)?;
+        self.unflushed = !self.chain.stage().flush(cx)?.is_ready();
         Ok(())
+    }
+
+    /// Whether the last flush left something for lack of credit; asked once per flush.
+    pub fn take_unflushed(&mut self) -> bool {
+        std::mem::take(&mut self.unflushed)
+    }
+
+    /// Processing time has come to a timer; it fires as soon as the chain is ready.
+    pub fn processing_time(&mut self, now_ms: Timestamp) {
+        self.time_due = Some(now_ms);
     }
 
     /// The watermark to store in a cut.

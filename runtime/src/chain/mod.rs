@@ -117,7 +117,8 @@ pub trait Stage: Send {
         self.consumers(&mut |consumer| consumer.resume(cx))
     }
 
-    /// Hands over partly filled batches as far as there is credit: nothing more waits just now.
+    /// Hands over partly filled batches as far as there is credit: nothing more waits just now. `Blocked` when some
+    /// are left; the subtask is woken when there is credit, and flushes again.
     ///
     /// # Errors
     /// When user code fails.

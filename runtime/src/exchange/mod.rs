@@ -141,13 +141,17 @@ impl<T: Data, S: Scatter<T>> Stage for Exchange<T, S> {
     }
 
     fn flush(&mut self, cx: &mut ChainContext) -> ChainResult {
+        let mut flow = Flow::Ready;
         for channel in &mut self.channels {
-            if channel.buffer.is_empty() || channel.outlet.credit.has_credit() {
+            let credit = &channel.outlet.credit;
+            if channel.buffer.is_empty() || credit.has_credit() || !credit.park() {
                 channel.send_buffer(self.batch_rows, cx);
                 channel.send_watermark();
+            } else {
+                flow = Flow::Blocked;
             }
         }
-        Ok(Flow::Ready)
+        Ok(flow)
     }
 
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
@@ -183,3 +187,6 @@ impl<T: Data, S: Scatter<T>> Collector<T> for Exchange<T, S> {
         Ok(self.flow())
     }
 }
+
+#[cfg(test)]
+mod tests;
