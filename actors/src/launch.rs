@@ -17,7 +17,7 @@ use millstream_state::blob::LocalBlobs;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
 use millstream_state::log::{
-    AppendOutcome, JobLog, LogState, Retention, TerminalState, WriterNonce, newest_usable, read_manifest, recover,
+    AppendOutcome, JobLog, LogState, Retention, TerminalState, WriterNonce, read_manifest, recover,
 };
 use millstream_state::savepoint::read_savepoint;
 use ractor::Actor;
@@ -57,6 +57,8 @@ pub struct LaunchOptions {
     pub start_from: StartFrom,
     /// State without an operator may be left behind.
     pub allow_non_restored_state: bool,
+    /// Going back past a damaged checkpoint may repeat output that it committed.
+    pub allow_fallback: bool,
     /// Settings of its checkpoints.
     pub checkpoints: CheckpointOptions,
     /// What follows a failure.
@@ -87,6 +89,7 @@ impl LaunchOptions {
             savepoint_dir: None,
             start_from: StartFrom::Latest,
             allow_non_restored_state: false,
+            allow_fallback: false,
             checkpoints: CheckpointOptions { interval_ms: Some(1_000), ..CheckpointOptions::default() },
             restart: RestartOptions::default_for(true),
             exception_history_size: 16,
@@ -196,7 +199,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         );
         receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
     };
-    let Prepared { job, ledger, restore, local, retained, blobs } = prepared;
+    let Prepared { job, ledger, restore, restored_from, local, retained, blobs } = prepared;
     for name in &graph.without_uid {
         tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
     }
@@ -209,10 +212,6 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         registry: Arc::clone(&registry),
         seed,
     };
-    let restored_from = restore.as_ref().map(|restored| {
-        let kind = if restored.is_savepoint { "savepoint" } else { "checkpoint" };
-        format!("{kind} {} ({})", restored.manifest.checkpoint, restored.path)
-    });
     let arguments = JobArguments {
         blueprint: Blueprint {
             job,
@@ -228,6 +227,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         job: JobOptions { restart: options.restart, exception_history_size: options.exception_history_size },
         restore,
         allow_non_restored_state: options.allow_non_restored_state,
+        allow_fallback: options.allow_fallback,
         savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string_lossy().into_owned()),
         properties: options.properties,
         local: local.map(Arc::new),
@@ -254,6 +254,7 @@ struct Prepared {
     job: JobId,
     ledger: Box<Ledger>,
     restore: Option<Restored>,
+    restored_from: Option<String>,
     local: Option<LocalState>,
     retained: Vec<Retained>,
     blobs: Arc<dyn BlobStore>,
@@ -301,12 +302,14 @@ fn prepare(
     }
     let restore = match &start_from {
         StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
-        StartFrom::Nothing => None,
-        StartFrom::Latest => newest_usable(&blobs, log.state())?.checkpoint.map(|(retained, manifest)| Restored {
-            manifest: Arc::new(manifest),
-            path: retained.manifest.path,
-            is_savepoint: false,
-        }),
+        // The job master looks for the newest whole checkpoint, for this deployment as for every later one.
+        StartFrom::Nothing | StartFrom::Latest => None,
+    };
+    let restored_from = match &restore {
+        Some(restored) => Some(format!("savepoint {} ({})", restored.manifest.checkpoint, restored.path)),
+        None => {
+            log.state().retained.last().map(|kept| format!("checkpoint {} ({})", kept.checkpoint, kept.manifest.path))
+        }
     };
     let retained = retained(&*blobs, log.state());
     let local = options.fold_lag.map(|lag| LocalState::open(&node, job, lag)).transpose()?;
@@ -317,7 +320,7 @@ fn prepare(
         blobs: Arc::clone(&blobs),
         failpoints: options.failpoints.clone(),
     };
-    Ok(Prepared { job, ledger: Box::new(ledger), restore, local, retained, blobs })
+    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, local, retained, blobs })
 }
 
 /// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.

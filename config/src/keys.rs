@@ -130,6 +130,8 @@ keys! {
         TOLERABLE_FAILED_CHECKPOINTS: u32 = "execution.checkpointing.tolerable-failed-checkpoints", "0";
         /// How many completed checkpoints are kept, at least 2.
         NUM_RETAINED_CHECKPOINTS: Retained = "execution.checkpointing.num-retained", "2";
+        /// Go on from an older checkpoint when the newest is damaged, even if output that it committed is then repeated.
+        ALLOW_FALLBACK: bool = "execution.checkpointing.allow-fallback", "false";
         /// Folder of the checkpoint store. Without it checkpoints live in the working directory.
         CHECKPOINT_DIR: Option<String> = "execution.checkpointing.dir", "";
         /// Folder of savepoints. Without it they are made beside the checkpoints.

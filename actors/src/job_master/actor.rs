@@ -39,6 +39,8 @@ pub struct JobArguments {
     pub restore: Option<Restored>,
     /// State without an operator may be left behind.
     pub allow_non_restored_state: bool,
+    /// Going back past a damaged checkpoint may repeat output.
+    pub allow_fallback: bool,
     /// Where savepoints go unless the request says.
     pub savepoint_dir: Option<String>,
     /// Settings of the job, for REST and manifests.
@@ -85,6 +87,7 @@ pub struct JobMasterState {
     pub(super) stopped_with: Option<String>,
     pub(super) refused: bool,
     pub(super) allow_non_restored_state: bool,
+    pub(super) allow_fallback: bool,
     pub(super) savepoint_dir: Option<String>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) local: Option<Arc<crate::local::LocalState>>,
@@ -186,6 +189,7 @@ impl JobMasterState {
             stopped_with: None,
             refused: false,
             allow_non_restored_state: arguments.allow_non_restored_state,
+            allow_fallback: arguments.allow_fallback,
             savepoint_dir: arguments.savepoint_dir,
             properties: arguments.properties,
             local: arguments.local,

@@ -13,14 +13,15 @@ use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId, SubtaskIndex};
 use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus};
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{ErrorKind, PortError};
-use millstream_state::log::{AppendOutcome, RecordKind, TerminalState, newest_usable, remove_strays};
+use millstream_state::log::{AppendOutcome, TerminalState};
 use ractor::{ActorRef, RpcReplyPort};
 
 use super::actor::{JobMasterState, Waiting};
 use super::enumerators::{Assignment, Discovery, Enumerators};
 use super::handle::{JobOutcome, Requested};
 use super::message::JobMasterMessage;
-use super::records::{Ledger, Outcome, RecordOutcome, RecordWork, TerminalRecorded, manifest};
+use super::prepare::prepare;
+use super::records::{Outcome, RecordOutcome, RecordWork, TerminalRecorded, manifest};
 use super::report::SubtaskStatus;
 use super::restore::{RestorePlan, Restored, plan};
 use crate::metrics::job::{Availability, LastCheckpoint};
@@ -130,10 +131,10 @@ impl JobMasterState {
         let given = if first { self.restore.clone() } else { None };
         let fallback = self.restore.clone();
         let graph = Arc::clone(&self.blueprint.graph);
-        let allow = self.allow_non_restored_state;
+        let (allow, consent) = (self.allow_non_restored_state, self.allow_fallback);
         let (world, local, myself) = (self.blueprint.world.clone(), self.local.clone(), myself.clone());
         world.blocking.clone().run(Box::new(move || {
-            let prepared = prepare(&mut ledger, attempt, given, fallback).and_then(|(restored, messages)| {
+            let prepared = prepare(&mut ledger, attempt, given, fallback, consent).and_then(|(restored, messages)| {
                 let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
                 let mut plan = plan(&graph, restored, &world.blobs, allow, &*make_reader)?;
                 plan.messages.extend(messages);
@@ -513,72 +514,5 @@ impl JobMasterState {
             drop(reply.send(outcome.clone()));
         }
         self.outcome = Some(outcome);
-    }
-}
-
-/// What a deployment starts from, after the record that says so.
-fn prepare(
-    ledger: &mut Ledger,
-    attempt: AttemptId,
-    given: Option<Restored>,
-    fallback: Option<Restored>,
-) -> Result<(Option<Restored>, Vec<String>), PortError> {
-    let mut messages = Vec::new();
-    let restored = match given {
-        Some(given) => Some(given),
-        None => {
-            let usable = newest_usable(&ledger.blobs, ledger.log.state())?;
-            if !usable.problems.is_empty() {
-                let to = usable.checkpoint.as_ref().map(|(retained, _)| retained.checkpoint);
-                messages.extend(usable.problems.iter().cloned());
-                messages.push(match to {
-                    Some(to) => format!("going on from the checkpoint before, {to}"),
-                    None => "no retained checkpoint is whole: going on from the beginning".to_owned(),
-                });
-                let kind = RecordKind::FellBack { to, reasons: usable.problems, consented: false };
-                append(ledger, kind)?;
-            }
-            match usable.checkpoint {
-                Some((retained, manifest)) => {
-                    Some(Restored { manifest: Arc::new(manifest), path: retained.manifest.path, is_savepoint: false })
-                }
-                // No checkpoint of this run yet: the savepoint it was started from, or nothing.
-                None => fallback.filter(|restored| restored.is_savepoint),
-            }
-        }
-    };
-    let checkpoint = restored.as_ref().filter(|restored| !restored.is_savepoint);
-    let savepoint = restored.as_ref().filter(|restored| restored.is_savepoint);
-    append(
-        ledger,
-        RecordKind::Restored {
-            attempt,
-            checkpoint: checkpoint.map(|restored| restored.manifest.checkpoint),
-            savepoint: savepoint.map(|restored| restored.path.clone()),
-        },
-    )?;
-    let mut keep = ledger.retention.reachable();
-    if let Some(restored) = &restored {
-        keep.extend(millstream_state::log::segments(&restored.manifest).map(|segment| segment.path.clone()));
-    }
-    for retained in ledger.log.state().retained.clone() {
-        keep.insert(retained.manifest.path.clone());
-        if let Ok(manifest) = millstream_state::log::read_manifest(&*ledger.blobs, &retained.manifest) {
-            keep.extend(millstream_state::log::segments(&manifest).map(|segment| segment.path.clone()));
-            ledger.retention.add(&retained.manifest, &manifest);
-        }
-    }
-    let job = ledger.job;
-    if let Err(error) = remove_strays(&*ledger.blobs, job, attempt, &keep) {
-        messages.push(format!("files of older attempts could not be removed, they only take space: {error}"));
-    }
-    Ok((restored, messages))
-}
-
-fn append(ledger: &mut Ledger, kind: RecordKind) -> Result<(), PortError> {
-    match ledger.log.append(kind)? {
-        AppendOutcome::Written(_) => Ok(()),
-        AppendOutcome::Deposed { by } => Err(PortError::give_up(format!("another leader (epoch {by}) has taken over"))),
-        AppendOutcome::Undecided { reason } => Err(PortError::retry(reason)),
     }
 }

@@ -3,6 +3,7 @@
 //! - [`message`]: what it is told
 //! - [`actor`]: the loop
 //! - [`deployment`]: spawns the subtasks of an attempt and wires their channels
+//! - [`prepare`]: what a deployment starts from
 //! - [`restore`]: what each subtask gets of a manifest
 //! - [`enumerators`]: splits on their way to readers, in order with the triggers
 //! - [`records`]: manifests, the job's log, savepoints, retention
@@ -15,6 +16,7 @@ pub mod deployment;
 pub mod enumerators;
 pub mod handle;
 pub mod message;
+pub mod prepare;
 pub mod records;
 pub mod report;
 pub mod restore;

@@ -16,7 +16,8 @@ use crate::state::cut::{OperatorState, Redistribution};
 use crate::state::operator::{decode_item, encode_item};
 use crate::time::Timestamp;
 
-const TRANSACTIONS: &str = "transactions";
+/// Name of the operator state that lists a sink's pending transactions.
+pub const TRANSACTIONS: &str = "transactions";
 
 /// Transactions of a cut that is durable now, on their way back to their sink.
 pub struct PreparedTransactions {

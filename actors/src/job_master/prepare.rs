@@ -1,0 +1,120 @@
+//! What a deployment starts from, and the records that say so: the newest whole checkpoint, or an older one when that
+//! repeats no output. Runs on the blocking executor, before anything is deployed.
+
+use std::sync::Arc;
+
+use millstream_runtime::chain::sink::TRANSACTIONS;
+use millstream_runtime::ids::AttemptId;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::store::BlobStore;
+use millstream_state::log::{
+    AppendOutcome, RecordKind, Restorable, RetainedCheckpoint, newest_usable, read_manifest, remove_strays, segments,
+};
+use millstream_state::segment::SegmentReader;
+
+use super::records::Ledger;
+use super::restore::Restored;
+
+/// Finds what the deployment starts from and records it. `given` is what the user named for the first deployment;
+/// `fallback` the savepoint the run was started from; `consent` allows output to be repeated by going back.
+///
+/// # Errors
+/// When the store or the log refuses, or going back would repeat output without consent.
+pub fn prepare(
+    ledger: &mut Ledger,
+    attempt: AttemptId,
+    given: Option<Restored>,
+    fallback: Option<Restored>,
+    consent: bool,
+) -> Result<(Option<Restored>, Vec<String>), PortError> {
+    let mut messages = Vec::new();
+    let restored = match given {
+        Some(given) => Some(given),
+        None => newest(ledger, consent, &mut messages)?.or(fallback),
+    };
+    let checkpoint = restored.as_ref().filter(|restored| !restored.is_savepoint);
+    let savepoint = restored.as_ref().filter(|restored| restored.is_savepoint);
+    append(
+        ledger,
+        RecordKind::Restored {
+            attempt,
+            checkpoint: checkpoint.map(|restored| restored.manifest.checkpoint),
+            savepoint: savepoint.map(|restored| restored.path.clone()),
+        },
+    )?;
+    messages.extend(clean_up(ledger, attempt, restored.as_ref()));
+    Ok((restored, messages))
+}
+
+/// The newest checkpoint of the log that can be used.
+fn newest(ledger: &mut Ledger, consent: bool, messages: &mut Vec<String>) -> Result<Option<Restored>, PortError> {
+    let Restorable { checkpoint, problems } = newest_usable(&ledger.blobs, ledger.log.state())?;
+    if !problems.is_empty() {
+        let to = checkpoint.as_ref().map(|(retained, _)| retained.checkpoint);
+        let what = match to {
+            Some(to) => format!("going on from checkpoint {to}, the one before"),
+            None => "going on from the beginning, since no retained checkpoint is whole".to_owned(),
+        };
+        let passed: Vec<_> =
+            ledger.log.state().retained.iter().filter(|kept| Some(kept.checkpoint) > to).cloned().collect();
+        if may_have_committed(&ledger.blobs, &passed) && !consent {
+            return Err(PortError::fix_input(format!(
+                "{}. {what} would repeat output that it may have committed. If that is acceptable, run again with -D execution.checkpointing.allow-fallback=true; otherwise restore a savepoint with -s",
+                problems.join("; ")
+            )));
+        }
+        messages.extend(problems.iter().cloned());
+        messages.push(what);
+        append(ledger, RecordKind::FellBack { to, reasons: problems, consented: consent })?;
+    }
+    Ok(checkpoint.map(|(retained, manifest)| Restored {
+        manifest: Arc::new(manifest),
+        path: retained.manifest.path,
+        is_savepoint: false,
+    }))
+}
+
+/// Whether one of these checkpoints listed a transaction, or cannot be asked: its commits may have begun when its
+/// record was written.
+fn may_have_committed(blobs: &Arc<dyn BlobStore>, passed: &[RetainedCheckpoint]) -> bool {
+    let listed = |retained: &RetainedCheckpoint| -> Result<bool, PortError> {
+        let manifest = read_manifest(&**blobs, &retained.manifest)?;
+        for newest in manifest.vertices.iter().flat_map(|vertex| &vertex.subtasks).filter_map(|s| s.segments.last()) {
+            let reader = SegmentReader::open(blobs, newest)?;
+            for uid in reader.operators() {
+                let states = reader.operator_states(uid)?;
+                if states.iter().any(|state| state.name == TRANSACTIONS && !state.items.is_empty()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    };
+    passed.iter().any(|retained| listed(retained).unwrap_or(true))
+}
+
+/// Removes what older attempts have left behind, once the record of this one is durable.
+fn clean_up(ledger: &mut Ledger, attempt: AttemptId, restored: Option<&Restored>) -> Option<String> {
+    let mut keep = ledger.retention.reachable();
+    if let Some(restored) = restored {
+        keep.extend(segments(&restored.manifest).map(|segment| segment.path.clone()));
+    }
+    for retained in ledger.log.state().retained.clone() {
+        keep.insert(retained.manifest.path.clone());
+        if let Ok(manifest) = read_manifest(&*ledger.blobs, &retained.manifest) {
+            keep.extend(segments(&manifest).map(|segment| segment.path.clone()));
+            ledger.retention.add(&retained.manifest, &manifest);
+        }
+    }
+    remove_strays(&*ledger.blobs, ledger.job, attempt, &keep)
+        .err()
+        .map(|error| format!("files of older attempts could not be removed, they only take space: {error}"))
+}
+
+fn append(ledger: &mut Ledger, kind: RecordKind) -> Result<(), PortError> {
+    match ledger.log.append(kind)? {
+        AppendOutcome::Written(_) => Ok(()),
+        AppendOutcome::Deposed { by } => Err(PortError::give_up(format!("another leader (epoch {by}) has taken over"))),
+        AppendOutcome::Undecided { reason } => Err(PortError::retry(reason)),
+    }
+}
