@@ -27,6 +27,9 @@ use crate::local::Folder;
 use crate::metrics::{Phase, SubtaskMetrics};
 use crate::world::{Stopwatch, World};
 
+/// Behind each commit of a sink: others of the same checkpoint may not have begun.
+const BETWEEN_COMMITS: &str = "between-commits";
+
 /// Sources hand over partly filled batches at least this often while they are busy, in nanoseconds.
 const BUSY_FLUSH_NS: u64 = 10_000_000;
 
@@ -297,8 +300,12 @@ impl SubtaskStateful {
     fn start_work(&mut self, myself: &ActorRef<SubtaskMessage>) {
         for work in self.context.started.drain(..) {
             let (myself, slot, run) = (myself.clone(), work.slot, work.run);
+            let failpoints = work.commits.then(|| self.arguments.world.failpoints.clone());
             self.arguments.world.blocking.run(Box::new(move || {
                 let result = run();
+                if let Some(failpoints) = failpoints {
+                    failpoints.hit(BETWEEN_COMMITS);
+                }
                 drop(myself.cast(SubtaskMessage::Completed(Completion { slot, result })));
             }));
         }

@@ -21,6 +21,8 @@ pub struct StartedWork {
     pub slot: OperatorSlot,
     /// What to run on the blocking executor.
     pub run: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
+    /// It makes transactions visible: tests stop the process behind it.
+    pub commits: bool,
 }
 
 /// Work of a sink that ends its transaction: part of making the cut durable.
@@ -150,7 +152,12 @@ impl ChainContext {
 
     /// Starts blocking work whose result is offered to the operator in `slot`.
     pub fn start<R: Send + 'static>(&mut self, slot: OperatorSlot, work: impl FnOnce() -> R + Send + 'static) {
-        self.started.push(StartedWork { slot, run: Box::new(move || Box::new(work())) });
+        self.started.push(StartedWork { slot, run: Box::new(move || Box::new(work())), commits: false });
+    }
+
+    /// Starts work that makes transactions visible.
+    pub fn start_commit<R: Send + 'static>(&mut self, slot: OperatorSlot, work: impl FnOnce() -> R + Send + 'static) {
+        self.started.push(StartedWork { slot, run: Box::new(move || Box::new(work())), commits: true });
     }
 
     /// The watermark that a key group had when it was restored.

@@ -91,7 +91,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
                     let transactions: Vec<C> = decode_all(&transactions)?;
                     let mut committer =
                         self.committer.take().expect("one batch is committed at a time, after the clean-up");
-                    cx.start(self.slot, move || {
+                    cx.start_commit(self.slot, move || {
                         let outcome = committer.commit(transactions);
                         Answer::Committed(batch, committer, outcome)
                     });
