@@ -6,6 +6,7 @@
 //! - [`prepare`]: what a deployment starts from
 //! - [`restore`]: what each subtask gets of a manifest
 //! - [`enumerators`]: splits on their way to readers, in order with the triggers
+//! - [`recording`]: records on their way, and what follows
 //! - [`records`]: manifests, the job's log, savepoints, retention
 //! - [`report`]: what REST shows
 //! - [`handle`]: what callers hold
@@ -17,6 +18,7 @@ pub mod enumerators;
 pub mod handle;
 pub mod message;
 pub mod prepare;
+pub mod recording;
 pub mod records;
 pub mod report;
 pub mod restore;

@@ -3,24 +3,20 @@
 use std::sync::Arc;
 
 use millstream_runtime::chain::context::TaskInfo;
-use millstream_runtime::chain::sink::PreparedTransactions;
 use millstream_runtime::chain::{ChainContext, Completion, Flow};
-use millstream_runtime::checkpoint::coordinator::AckMetrics;
-use millstream_runtime::checkpoint::manifest::{Ack, SubtaskState};
-use millstream_runtime::element::{Barrier, Element, Purpose};
+use millstream_runtime::element::{Element, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::ChainPlan;
 use millstream_runtime::ids::{CheckpointId, CutNumber, SubtaskId};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_runtime::subtask::Subtask;
 use millstream_runtime::time::Timestamp;
-use millstream_state::log::LogPosition;
-use millstream_state::segment::{Chain, Compaction, SegmentContext, SegmentReader, compact};
+use millstream_state::segment::SegmentContext;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::driver::{Driver, Step};
 use super::message::{Deployment, SubtaskMessage};
-use super::snapshot::{Compacted, Encoding, Snapshots, Written};
+use super::snapshot::{Encoding, Snapshots};
 use crate::job_master::JobMasterMessage;
 use crate::job_master::message::SubtaskReport;
 use crate::local::Folder;
@@ -32,9 +28,6 @@ const BETWEEN_COMMITS: &str = "between-commits";
 
 /// Sources hand over partly filled batches at least this often while they are busy, in nanoseconds.
 const BUSY_FLUSH_NS: u64 = 10_000_000;
-
-/// Merged segments are split by key groups above about this size.
-const COMPACTED_BYTES: u64 = 256 << 20;
 
 /// A subtask actor.
 pub struct SubtaskActor;
@@ -61,14 +54,14 @@ pub struct SubtaskArguments {
 
 /// The state of a subtask actor.
 pub struct SubtaskStateful {
-    arguments: SubtaskArguments,
-    context: ChainContext,
+    pub(super) arguments: SubtaskArguments,
+    pub(super) context: ChainContext,
     /// Elements that came before the deployment.
     early: Option<Subtask<Parcel>>,
-    driver: Option<Driver>,
-    snapshots: Option<Snapshots>,
-    folder: Option<Folder>,
-    encoding: Option<Encoding>,
+    pub(super) driver: Option<Driver>,
+    pub(super) snapshots: Option<Snapshots>,
+    pub(super) folder: Option<Folder>,
+    pub(super) encoding: Option<Encoding>,
     flush_sent: bool,
     wake_sent: bool,
     opened_told: bool,
@@ -76,8 +69,8 @@ pub struct SubtaskStateful {
     /// The job or the stop is complete: end when everything is committed.
     finishing: bool,
     finished: bool,
-    cuts: CutNumber,
-    triggered_ms: Timestamp,
+    pub(super) cuts: CutNumber,
+    pub(super) triggered_ms: Timestamp,
 }
 
 impl Actor for SubtaskActor {
@@ -322,140 +315,6 @@ impl SubtaskStateful {
         Ok(())
     }
 
-    fn snapshot(&mut self, myself: &ActorRef<SubtaskMessage>, barrier: Barrier) -> Result<(), PortError> {
-        // A cut still being encoded comes first; it ends soon, since nothing is added to it.
-        while self.encoding.is_some() {
-            self.encode_some(myself)?;
-        }
-        let Some(driver) = &mut self.driver else { return Ok(()) };
-        let started_ns = self.arguments.stopwatch.elapsed_ns();
-        self.cuts.0 += 1;
-        self.context.cut = Default::default();
-        self.context.cut_number = self.cuts;
-        let _flow = driver.chain().stage().barrier(&barrier, &mut self.context)?;
-        let now_ms = self.context.task.clock.now_ms();
-        let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
-        let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;
-        let metrics = AckMetrics {
-            start_delay_ms,
-            sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
-            ..AckMetrics::default()
-        };
-        let watermark = driver.cut_watermark();
-        self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns });
-        Ok(())
-    }
-
-    /// Encodes one key group of the cut under way; with the last one it goes to the store.
-    fn encode_some(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
-        if self.encoding.is_none() {
-            return Ok(());
-        }
-        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
-        if !driver.chain().stage().encode_frozen(&mut self.context)?.is_ready() {
-            return Ok(());
-        }
-        if let Some(encoding) = self.encoding.take() {
-            let work = snapshots.submit(encoding, std::mem::take(&mut self.context.cut));
-            self.start_write(myself, work);
-        }
-        Ok(())
-    }
-
-    fn start_write(&self, myself: &ActorRef<SubtaskMessage>, work: Option<super::snapshot::WriteWork>) {
-        let Some(work) = work else { return };
-        let myself = myself.clone();
-        self.arguments.world.blocking.run(Box::new(move || {
-            drop(myself.cast(SubtaskMessage::Written(Box::new(work()))));
-        }));
-    }
-
-    fn written(&mut self, myself: &ActorRef<SubtaskMessage>, mut written: Written) -> Result<(), PortError> {
-        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
-        if let Some(error) = written.failed {
-            return Err(error);
-        }
-        snapshots.written(&mut written);
-        let checkpoint = written.barrier.checkpoint;
-        for prepared in written.prepared {
-            let transactions = PreparedTransactions { checkpoint, committables: prepared.committables };
-            let mut completion = Some(Completion { slot: prepared.slot, result: Box::new(transactions) });
-            let _flow = driver.chain().stage().completed(&mut completion, &mut self.context)?;
-        }
-        let report = match written.declined {
-            Some(error) => SubtaskReport::Declined { checkpoint, reason: error.message },
-            None => {
-                let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
-                let mut metrics = written.metrics;
-                metrics.async_duration_ms = i64::try_from(asynchronous / 1_000_000).unwrap_or(i64::MAX);
-                let ack = Ack {
-                    checkpoint,
-                    attempt: written.barrier.attempt,
-                    vertex: self.arguments.id.vertex,
-                    subtask: self.arguments.id.index,
-                    state: SubtaskState { segments: snapshots.chain().to_vec(), finished: driver.has_ended() },
-                };
-                SubtaskReport::Acked(Box::new(ack), metrics)
-            }
-        };
-        if let (Some(folder), SubtaskReport::Acked(ack, _)) = (&mut self.folder, &report) {
-            folder.acked(checkpoint, ack.state.segments.clone());
-        }
-        let next = snapshots.next_write();
-        self.report(report);
-        self.start_write(myself, next);
-        self.start_compaction(myself);
-        Ok(())
-    }
-
-    /// Folds a completed checkpoint into the local store, when it is time.
-    fn fold(
-        &mut self,
-        myself: &ActorRef<SubtaskMessage>,
-        checkpoint: CheckpointId,
-        purpose: Purpose,
-        position: Option<LogPosition>,
-    ) {
-        let (Some(folder), Some(position)) = (&mut self.folder, position) else { return };
-        if purpose == Purpose::Savepoint {
-            return;
-        }
-        let Some(work) = folder.complete(checkpoint, position) else { return };
-        let myself = myself.clone();
-        self.arguments.world.blocking.run(Box::new(move || {
-            drop(myself.cast(SubtaskMessage::Folded(Box::new(work()))));
-        }));
-    }
-
-    fn start_compaction(&mut self, myself: &ActorRef<SubtaskMessage>) {
-        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return };
-        let mut restoring = false;
-        driver.chain().stage().restoring(&mut restoring);
-        if restoring {
-            return;
-        }
-        let folded = self.folder.as_ref().map(Folder::folded_cut);
-        let Some(part) = snapshots.to_compact(folded) else { return };
-        let is_base = snapshots.is_base(&part);
-        let (context, world, myself) = (snapshots.context().clone(), self.arguments.world.clone(), myself.clone());
-        world.blocking.clone().run(Box::new(move || {
-            let compaction = Compaction { context, base_included: is_base, target_bytes: COMPACTED_BYTES };
-            let readers: Result<Vec<_>, PortError> =
-                part.iter().map(|segment| SegmentReader::open(&world.blobs, segment).map(Arc::new)).collect();
-            let merged = readers.and_then(|readers| {
-                compact(Chain(&readers), &compaction, &mut |segment| segment.store(&*world.blobs, &world.failpoints))
-            });
-            drop(myself.cast(SubtaskMessage::Compacted(Box::new(Compacted { replaced: part, merged }))));
-        }));
-    }
-
-    fn compacted(&mut self, compacted: Compacted) {
-        let Some(snapshots) = &mut self.snapshots else { return };
-        if let Err(error) = snapshots.compacted(compacted) {
-            tracing::warn!(subtask = %self.arguments.id, "segments could not be merged, the chain grows: {error}");
-        }
-    }
-
     fn complete(&mut self, checkpoint: CheckpointId, purpose: Purpose) -> Result<(), PortError> {
         let Some(driver) = &mut self.driver else { return Ok(()) };
         let _flow = driver.chain().stage().checkpoint_complete(checkpoint, purpose, &mut self.context)?;
@@ -508,7 +367,7 @@ impl SubtaskStateful {
         }
     }
 
-    fn report(&self, report: SubtaskReport) {
+    pub(super) fn report(&self, report: SubtaskReport) {
         let message = JobMasterMessage::Subtask { id: self.arguments.id, attempt: self.arguments.task.attempt, report };
         drop(self.arguments.master.cast(message));
     }

@@ -2,10 +2,12 @@
 //!
 //! - [`message`]: what it is told
 //! - [`actor`]: the loop: one batch a message, control in between
+//! - [`cuts`]: the way of a cut through the actor
 //! - [`driver`]: machine and chain together, without any actor
 //! - [`snapshot`]: from a barrier to a durable segment
 
 pub mod actor;
+pub mod cuts;
 pub mod driver;
 pub mod message;
 pub mod snapshot;

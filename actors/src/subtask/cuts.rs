@@ -1,0 +1,160 @@
+//! The way of a cut through the subtask actor: barrier, encoding between batches, writing, acknowledgement, and in the
+//! background the merging of segments and the fold into the local store.
+
+use std::sync::Arc;
+
+use millstream_runtime::chain::Completion;
+use millstream_runtime::chain::sink::PreparedTransactions;
+use millstream_runtime::checkpoint::coordinator::AckMetrics;
+use millstream_runtime::checkpoint::manifest::{Ack, SubtaskState};
+use millstream_runtime::element::{Barrier, Purpose};
+use millstream_runtime::ids::CheckpointId;
+use millstream_runtime::ports::PortError;
+use millstream_state::log::LogPosition;
+use millstream_state::segment::{Chain, Compaction, SegmentReader, compact};
+use ractor::ActorRef;
+
+use super::actor::SubtaskStateful;
+use super::message::SubtaskMessage;
+use super::snapshot::{Compacted, Encoding, Written};
+use crate::job_master::message::SubtaskReport;
+use crate::local::Folder;
+
+/// Merged segments are split by key groups above about this size.
+const COMPACTED_BYTES: u64 = 256 << 20;
+
+impl SubtaskStateful {
+    pub(super) fn snapshot(&mut self, myself: &ActorRef<SubtaskMessage>, barrier: Barrier) -> Result<(), PortError> {
+        // A cut still being encoded comes first; it ends soon, since nothing is added to it.
+        while self.encoding.is_some() {
+            self.encode_some(myself)?;
+        }
+        let Some(driver) = &mut self.driver else { return Ok(()) };
+        let started_ns = self.arguments.stopwatch.elapsed_ns();
+        self.cuts.0 += 1;
+        self.context.cut = Default::default();
+        self.context.cut_number = self.cuts;
+        let _flow = driver.chain().stage().barrier(&barrier, &mut self.context)?;
+        let now_ms = self.context.task.clock.now_ms();
+        let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
+        let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;
+        let metrics = AckMetrics {
+            start_delay_ms,
+            sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
+            ..AckMetrics::default()
+        };
+        let watermark = driver.cut_watermark();
+        self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns });
+        Ok(())
+    }
+
+    /// Encodes one key group of the cut under way; with the last one it goes to the store.
+    pub(super) fn encode_some(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
+        if self.encoding.is_none() {
+            return Ok(());
+        }
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
+        if !driver.chain().stage().encode_frozen(&mut self.context)?.is_ready() {
+            return Ok(());
+        }
+        if let Some(encoding) = self.encoding.take() {
+            let work = snapshots.submit(encoding, std::mem::take(&mut self.context.cut));
+            self.start_write(myself, work);
+        }
+        Ok(())
+    }
+
+    fn start_write(&self, myself: &ActorRef<SubtaskMessage>, work: Option<super::snapshot::WriteWork>) {
+        let Some(work) = work else { return };
+        let myself = myself.clone();
+        self.arguments.world.blocking.run(Box::new(move || {
+            drop(myself.cast(SubtaskMessage::Written(Box::new(work()))));
+        }));
+    }
+
+    pub(super) fn written(&mut self, myself: &ActorRef<SubtaskMessage>, mut written: Written) -> Result<(), PortError> {
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
+        if let Some(error) = written.failed {
+            return Err(error);
+        }
+        snapshots.written(&mut written);
+        let checkpoint = written.barrier.checkpoint;
+        for prepared in written.prepared {
+            let transactions = PreparedTransactions { checkpoint, committables: prepared.committables };
+            let mut completion = Some(Completion { slot: prepared.slot, result: Box::new(transactions) });
+            let _flow = driver.chain().stage().completed(&mut completion, &mut self.context)?;
+        }
+        let report = match written.declined {
+            Some(error) => SubtaskReport::Declined { checkpoint, reason: error.message },
+            None => {
+                let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
+                let mut metrics = written.metrics;
+                metrics.async_duration_ms = i64::try_from(asynchronous / 1_000_000).unwrap_or(i64::MAX);
+                let ack = Ack {
+                    checkpoint,
+                    attempt: written.barrier.attempt,
+                    vertex: self.arguments.id.vertex,
+                    subtask: self.arguments.id.index,
+                    state: SubtaskState { segments: snapshots.chain().to_vec(), finished: driver.has_ended() },
+                };
+                SubtaskReport::Acked(Box::new(ack), metrics)
+            }
+        };
+        if let (Some(folder), SubtaskReport::Acked(ack, _)) = (&mut self.folder, &report) {
+            folder.acked(checkpoint, ack.state.segments.clone());
+        }
+        let next = snapshots.next_write();
+        self.report(report);
+        self.start_write(myself, next);
+        self.start_compaction(myself);
+        Ok(())
+    }
+
+    /// Folds a completed checkpoint into the local store, when it is time.
+    pub(super) fn fold(
+        &mut self,
+        myself: &ActorRef<SubtaskMessage>,
+        checkpoint: CheckpointId,
+        purpose: Purpose,
+        position: Option<LogPosition>,
+    ) {
+        let (Some(folder), Some(position)) = (&mut self.folder, position) else { return };
+        if purpose == Purpose::Savepoint {
+            return;
+        }
+        let Some(work) = folder.complete(checkpoint, position) else { return };
+        let myself = myself.clone();
+        self.arguments.world.blocking.run(Box::new(move || {
+            drop(myself.cast(SubtaskMessage::Folded(Box::new(work()))));
+        }));
+    }
+
+    pub(super) fn start_compaction(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return };
+        let mut restoring = false;
+        driver.chain().stage().restoring(&mut restoring);
+        if restoring {
+            return;
+        }
+        let folded = self.folder.as_ref().map(Folder::folded_cut);
+        let Some(part) = snapshots.to_compact(folded) else { return };
+        let is_base = snapshots.is_base(&part);
+        let (context, world, myself) = (snapshots.context().clone(), self.arguments.world.clone(), myself.clone());
+        world.blocking.clone().run(Box::new(move || {
+            let compaction = Compaction { context, base_included: is_base, target_bytes: COMPACTED_BYTES };
+            let readers: Result<Vec<_>, PortError> =
+                part.iter().map(|segment| SegmentReader::open(&world.blobs, segment).map(Arc::new)).collect();
+            let merged = readers.and_then(|readers| {
+                compact(Chain(&readers), &compaction, &mut |segment| segment.store(&*world.blobs, &world.failpoints))
+            });
+            drop(myself.cast(SubtaskMessage::Compacted(Box::new(Compacted { replaced: part, merged }))));
+        }));
+    }
+
+    pub(super) fn compacted(&mut self, compacted: Compacted) {
+        let Some(snapshots) = &mut self.snapshots else { return };
+        if let Err(error) = snapshots.compacted(compacted) {
+            tracing::warn!(subtask = %self.arguments.id, "segments could not be merged, the chain grows: {error}");
+        }
+    }
+}
