@@ -7,6 +7,8 @@
 //! | which jobs come with Millstream | [`jobs`] |
 //! | how a job is tested without a cluster | [`harness`] |
 //! | what can go wrong before it runs | [`error`] |
+//! | the command line of such a program | [`main`] |
+//! | how a running program is spoken to | [`client`] |
 //!
 //! ```no_run
 //! use millstream::prelude::*;
@@ -58,10 +60,15 @@
 //! ```
 #![deny(missing_docs)]
 
+mod cli;
+pub mod client;
 pub mod error;
 pub mod harness;
 pub mod jobs;
 pub mod prelude;
+mod run;
+mod serve;
 pub mod stream;
 
+pub use cli::main;
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use millstream_connectors::collection::{from_collection, from_sequence};
+use millstream_connectors::rate_limit::RateLimited;
 use millstream_runtime::batch::Data;
 use millstream_runtime::chain::timestamps::Watermarks;
 use millstream_runtime::graph::StreamGraph;
@@ -18,6 +19,7 @@ pub struct Environment {
     name: String,
     parallelism: u32,
     parameters: Parameters,
+    rate_limit: Option<u64>,
     recorder: Recorder,
 }
 
@@ -25,7 +27,15 @@ impl Environment {
     /// An empty job.
     #[must_use]
     pub fn new(name: impl Into<String>, parallelism: u32, parameters: Parameters) -> Self {
-        Self { name: name.into(), parallelism: parallelism.max(1), parameters, recorder: Recorder::default() }
+        let recorder = Recorder::default();
+        Self { name: name.into(), parallelism: parallelism.max(1), parameters, rate_limit: None, recorder }
+    }
+
+    /// Every source reads at most so many records per second, over all of its subtasks.
+    #[must_use]
+    pub fn with_rate_limit(mut self, records_per_second: Option<u64>) -> Self {
+        self.rate_limit = records_per_second;
+        self
     }
 
     /// Name of the job.
@@ -48,7 +58,10 @@ impl Environment {
 
     /// Reads a source.
     pub fn from_source<S: Source>(&self, name: impl Into<String>, source: S) -> DataStream<S::Record> {
-        let source: SharedSource<S::Record> = Arc::new(source);
+        let source: SharedSource<S::Record> = match self.rate_limit {
+            Some(limit) => Arc::new(RateLimited::new(source, limit)),
+            None => Arc::new(source),
+        };
         let factory = SourceFactory { source: Arc::clone(&source), assigner: None, watermarks: Watermarks::None };
         let id = self.recorder.add(NewNode {
             name: name.into(),

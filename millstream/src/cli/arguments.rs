@@ -1,0 +1,178 @@
+//! The command line as clap reads it. Private: programs that link Millstream see none of its types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 finished, or stopped with a savepoint; 1 the job failed; 2 wrong usage or configuration; 3 input or state
+refused; 4 no cluster answers; 130 ended by a second Ctrl-C.";
+
+/// A stateful stream processor: exactly once, event time, one binary.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    /// Without a command the first job is run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a job in this process until it ends or is stopped.
+    Run(Run),
+    /// List the jobs of this program.
+    Jobs {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make sample data.
+    Generate {
+        #[command(subcommand)]
+        what: Generate,
+    },
+    /// List the jobs of a running program.
+    List(Remote),
+    /// Show a job with its vertices and checkpoints.
+    Describe(OfJob),
+    /// Make a checkpoint now and wait for it.
+    Checkpoint(OfJob),
+    /// Make a savepoint of a job, or look into one.
+    Savepoint(Savepoint),
+    /// Stop a job with a savepoint.
+    Stop(Stop),
+    /// Cancel a job, without a savepoint.
+    Cancel(OfJob),
+    /// Print a table that a job has written, a row a line.
+    Table {
+        /// Its folder.
+        path: PathBuf,
+        /// Print each row as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct Run {
+    /// Name of the job, see `jobs`.
+    pub job: Option<String>,
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Number of subtasks of each operator (parallelism.default).
+    #[arg(short, long, value_name = "N")]
+    pub parallelism: Option<String>,
+    /// Start from this savepoint or checkpoint (execution.state-recovery.path).
+    #[arg(short = 's', long = "savepoint", value_name = "PATH", conflicts_with = "fresh")]
+    pub savepoint: Option<String>,
+    /// Leave behind state that no operator of the job claims.
+    #[arg(short = 'n', long)]
+    pub allow_non_restored_state: bool,
+    /// Start anew: remove output and state of earlier runs first.
+    #[arg(long)]
+    pub fresh: bool,
+    /// What is logged on standard error: error, warn, info, debug, trace, also by module (`info,millstream_state=debug`).
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Print the outcome as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// Options of the job.
+    #[arg(last = true, value_name = "JOB OPTIONS")]
+    pub options: Vec<String>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct Settings {
+    /// Configuration file (TOML with Flink's keys).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set a key of the configuration; wins over file and environment.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub define: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remote {
+    /// Where the REST server is, as http://HOST:PORT [default: rest.address and rest.port].
+    #[arg(long, env = super::remote::ADDRESS_VARIABLE, value_name = "URL")]
+    pub address: Option<String>,
+    /// Print the answer of the REST server unchanged.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OfJob {
+    /// Id of the job, see `list`.
+    pub id: String,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Savepoint {
+    #[command(subcommand)]
+    pub inspect: Option<Inspect>,
+    /// Id of the job, see `list`.
+    #[arg(required = true)]
+    pub id: Option<String>,
+    /// Folder to make it in [default: execution.checkpointing.savepoint-dir of the job].
+    #[arg(long, value_name = "DIR")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Inspect {
+    /// Show what a savepoint or checkpoint holds.
+    Inspect {
+        /// Folder of the savepoint, or manifest of a checkpoint.
+        path: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    pub job: OfJob,
+    /// Fire all timers and windows first: the job cannot be resumed as if nothing had been.
+    #[arg(long)]
+    pub drain: bool,
+    /// Folder for the savepoint [default: execution.checkpointing.savepoint-dir of the job].
+    #[arg(long, value_name = "DIR")]
+    pub target: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Generate {
+    /// Card transactions for the job fraud-detection: the same arguments give the same bytes.
+    Transactions {
+        /// Folder for the files.
+        #[arg(long, value_name = "DIR")]
+        output: PathBuf,
+        /// Lines in all files together.
+        #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+        events: u64,
+        /// Number of files.
+        #[arg(long, value_name = "F", default_value_t = 8)]
+        files: u32,
+        /// Everything random follows from it.
+        #[arg(long, value_name = "S", default_value_t = 1)]
+        seed: u64,
+        /// Also write a rules file that blocks the planted users.
+        #[arg(long, value_name = "FILE")]
+        rules: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}

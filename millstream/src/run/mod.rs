@@ -1,0 +1,170 @@
+//! Runs a job in this process: a cluster of one, with the same job master, actors and REST server as any other.
+//!
+//! - [`settings`]: configuration to options
+//! - [`sample`]: input for the main job, if it has none
+//! - [`embedded`]: from the launch to the end, with signals
+//! - [`progress`], [`summary`]: what people see meanwhile and at the end
+//! - [`screen`], [`signals`], [`text`]: the terminal
+
+mod embedded;
+mod progress;
+mod sample;
+pub(crate) mod screen;
+mod settings;
+mod signals;
+mod summary;
+pub(crate) mod text;
+
+use std::path::PathBuf;
+
+use millstream_actors::launch::LaunchOptions;
+use millstream_config::{Configuration, keys};
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::graph::chaining::plan;
+use millstream_runtime::ports::PortError;
+
+use crate::error::Result;
+use crate::jobs::Job;
+use crate::jobs::fraud_detection::FRAUD_DETECTION;
+use crate::stream::Parameters;
+use screen::Screen;
+
+/// What is to be run.
+pub(crate) struct Request {
+    /// The job.
+    pub job: Job,
+    /// Its settings, flags included.
+    pub configuration: Configuration,
+    /// What followed `--`.
+    pub parameters: Parameters,
+    /// Start from nothing.
+    pub fresh: bool,
+    /// How the program was called, for commands that are shown.
+    pub program: String,
+    /// Print the outcome as one JSON object.
+    pub json: bool,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// At the end of its input.
+    Finished,
+    /// With a savepoint, which lies there.
+    Stopped(String),
+    /// By a failure that no restart followed.
+    Failed(String),
+    /// Input, state or settings cannot be used.
+    Refused(String),
+    /// Cancelled by a user.
+    Canceled,
+    /// The user did not want to wait for the savepoint.
+    Interrupted,
+}
+
+/// A request with everything that is needed to launch it.
+struct Prepared {
+    job: Job,
+    configuration: Configuration,
+    parameters: Parameters,
+    output: PathBuf,
+    graph: JobGraph,
+    options: LaunchOptions,
+    program: String,
+    json: bool,
+}
+
+/// Runs a job to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) fn run(request: Request, screen: &Screen) -> Result<Ending> {
+    let prepared = prepare(request, screen)?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // One thread more than the job needs at least, so that signals and REST are answered while it works.
+    let threads = (prepared.graph.parallelism() as usize).min(cores).max(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| PortError::retry(format!("threads cannot be started: {error}")))?;
+    let (ending, report) = runtime.block_on(embedded::run(&prepared, screen))?;
+    // Files are closed and locks given back before anything is promised.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    conclude(&prepared, ending, &report, screen)
+}
+
+fn prepare(request: Request, screen: &Screen) -> Result<Prepared> {
+    let Request { job, configuration, parameters, fresh, program, json } = request;
+    let parameters = sample::defaults(&job, parameters, screen)?;
+    let output = parameters.get("output")?.map_or_else(|| PathBuf::from(format!("out/{}", job.name)), PathBuf::from);
+    let options = settings::launch(&configuration, &parameters, settings::state_dir(&configuration, &output), fresh)?;
+    let environment = settings::environment(&job, &configuration, parameters.clone());
+    (job.build)(&environment)?;
+    let graph = plan(environment.take_graph(), &settings::plan(&job, &configuration))?;
+    Ok(Prepared { job, configuration, parameters, output, graph, options, program, json })
+}
+
+/// What is printed at the end: results and the last line on standard output, the rest on standard error.
+fn conclude(prepared: &Prepared, ending: Ending, ended: &embedded::Ended, screen: &Screen) -> Result<Ending> {
+    let summary = prepared.output.join("summary.json");
+    let has_summary = matches!(ending, Ending::Finished) && summary.is_file();
+    if prepared.json {
+        let (state, savepoint) = match &ending {
+            Ending::Finished => ("FINISHED", None),
+            Ending::Stopped(savepoint) => ("FINISHED", Some(savepoint.clone())),
+            Ending::Failed(_) | Ending::Refused(_) => ("FAILED", None),
+            Ending::Canceled | Ending::Interrupted => ("CANCELED", None),
+        };
+        let summary = has_summary.then(|| summary.display().to_string());
+        println!(
+            "{}",
+            serde_json::json!({ "jid": ended.job, "state": state, "savepoint": savepoint, "summary": summary })
+        );
+    }
+    match &ending {
+        Ending::Finished if !prepared.json => {
+            if prepared.job.name == FRAUD_DETECTION.name {
+                print!("{}", summary::of_fraud_detection(&prepared.output, &prepared.program, ended.seconds)?);
+            } else {
+                println!("{} finished in {:.2} s", prepared.job.name, ended.seconds);
+            }
+            if has_summary {
+                println!("summary: {}", summary.display());
+            }
+        }
+        Ending::Stopped(savepoint) => {
+            screen.message(&format!(
+                "stopped. To go on, also at another parallelism (-p):\n  {}",
+                resume_command(prepared, savepoint)
+            ));
+            if !prepared.json {
+                println!("savepoint: {savepoint}");
+            }
+        }
+        _ => {}
+    }
+    Ok(ending)
+}
+
+/// The command that goes on from a savepoint.
+fn resume_command(prepared: &Prepared, savepoint: &str) -> String {
+    let mut words = vec![prepared.program.clone(), "run".to_string(), prepared.job.name.to_string()];
+    for (key, setting) in prepared.configuration.iter() {
+        let own = [keys::RECOVERY_PATH.name, keys::PARALLELISM.name].contains(&key);
+        if setting.origin == millstream_config::Origin::Flag && !own {
+            words.extend(["-D".to_string(), format!("{key}={}", setting.value)]);
+        }
+    }
+    let parallelism = prepared.configuration.get(&keys::PARALLELISM).0;
+    words.extend(["-p".to_string(), parallelism.to_string(), "-s".to_string(), savepoint.to_string()]);
+    let mut options = prepared.parameters.iter().peekable();
+    if options.peek().is_some() {
+        words.push("--".to_string());
+    }
+    for (key, value) in options {
+        words.push(format!("--{key}"));
+        words.extend(value.map(str::to_string));
+    }
+    words.iter().map(|word| text::quoted(word)).collect::<Vec<_>>().join(" ")
+}

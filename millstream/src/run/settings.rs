@@ -1,0 +1,171 @@
+//! From the configuration to the settings of a launch and of a plan. The one place where keys become options.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use millstream_actors::launch::{LaunchOptions, StartFrom};
+use millstream_actors::view::cluster::ConfigEntry;
+use millstream_config::choice::{CheckpointMode, RestartStrategyKind};
+use millstream_config::value::Limit;
+use millstream_config::{Configuration, keys};
+use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
+use millstream_runtime::credit::CreditLimit;
+use millstream_runtime::element::CheckpointingMode;
+use millstream_runtime::graph::chaining::PlanOptions;
+use millstream_runtime::job::RestartOptions;
+use millstream_state::failpoint::{self, Failpoints};
+
+use crate::error::{Error, Result};
+use crate::jobs::Job;
+use crate::stream::{Environment, Parameters};
+
+/// Folder inside the output folder that holds log, checkpoints and local state of a run.
+const STATE_FOLDER: &str = ".millstream";
+
+/// Where a run keeps its state: the working directory, or beside its output.
+pub(super) fn state_dir(configuration: &Configuration, output: &Path) -> PathBuf {
+    configuration.get(&keys::WORKING_DIR).map_or_else(|| output.join(STATE_FOLDER), PathBuf::from)
+}
+
+/// The environment that a job is recorded in.
+pub(super) fn environment(job: &Job, configuration: &Configuration, parameters: Parameters) -> Environment {
+    let limit = configuration.get(&keys::SOURCE_RATE_LIMIT).map(|limit| u64::from(limit.get()));
+    Environment::new(job_name(job, configuration), configuration.get(&keys::PARALLELISM).0, parameters)
+        .with_rate_limit(limit)
+}
+
+fn job_name(job: &Job, configuration: &Configuration) -> String {
+    configuration.get(&keys::PIPELINE_NAME).unwrap_or_else(|| job.name.to_string())
+}
+
+pub(super) fn plan(job: &Job, configuration: &Configuration) -> PlanOptions {
+    PlanOptions {
+        name: job_name(job, configuration),
+        parallelism: configuration.get(&keys::PARALLELISM).0,
+        max_parallelism: configuration.get(&keys::MAX_PARALLELISM).0,
+        chaining: configuration.get(&keys::OPERATOR_CHAINING),
+    }
+}
+
+pub(super) fn launch(
+    configuration: &Configuration,
+    parameters: &Parameters,
+    state_dir: PathBuf,
+    fresh: bool,
+) -> Result<LaunchOptions> {
+    let savepoint = configuration.get(&keys::RECOVERY_PATH);
+    let start_from = match (fresh, savepoint) {
+        (true, Some(savepoint)) => {
+            return Err(Error::usage(format!("--fresh starts from nothing and -s from {savepoint}: give one of them")));
+        }
+        (true, None) => StartFrom::Nothing,
+        (false, Some(savepoint)) => StartFrom::Savepoint(savepoint.into()),
+        (false, None) => StartFrom::Latest,
+    };
+    let savepoints = configuration.get(&keys::SAVEPOINT_DIR).map(PathBuf::from);
+    let credit = CreditLimit { batches: configuration.get(&keys::BUFFERS_PER_CHANNEL).get(), ..CreditLimit::default() };
+    let defaults = LaunchOptions::new(&state_dir);
+    Ok(LaunchOptions {
+        savepoint_dir: Some(savepoints.unwrap_or_else(|| state_dir.join("savepoints"))),
+        start_from,
+        allow_non_restored_state: configuration.get(&keys::IGNORE_UNCLAIMED_STATE),
+        checkpoints: checkpoints(configuration),
+        restart: restart(configuration)?,
+        credit,
+        batch_rows: configuration.get(&keys::BATCH_ROWS).get() as usize,
+        fold_lag: Some(configuration.get(&keys::STATE_FOLD_LAG).get()),
+        properties: properties(parameters),
+        guard_output: true,
+        failpoints: failpoints()?,
+        ..defaults
+    })
+}
+
+/// The options of the job, as REST shows them.
+fn properties(parameters: &Parameters) -> Vec<(String, String)> {
+    parameters.iter().map(|(key, value)| (key.to_string(), value.unwrap_or("true").to_string())).collect()
+}
+
+fn failpoints() -> Result<Failpoints> {
+    match std::env::var(failpoint::VARIABLE) {
+        Ok(setting) if !setting.is_empty() => Failpoints::parse(&setting).map_err(Error::Usage),
+        _ => Ok(Failpoints::none()),
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn checkpoints(configuration: &Configuration) -> CheckpointOptions {
+    let interval = configuration.get(&keys::CHECKPOINT_INTERVAL);
+    CheckpointOptions {
+        interval_ms: (!interval.is_zero()).then(|| millis(interval).max(1)),
+        timeout_ms: millis(configuration.get(&keys::CHECKPOINT_TIMEOUT)),
+        min_pause_ms: millis(configuration.get(&keys::CHECKPOINT_MIN_PAUSE)),
+        max_concurrent: configuration.get(&keys::MAX_CONCURRENT_CHECKPOINTS).get(),
+        tolerable_failed: Some(configuration.get(&keys::TOLERABLE_FAILED_CHECKPOINTS)),
+        num_retained: configuration.get(&keys::NUM_RETAINED_CHECKPOINTS).0,
+        mode: match configuration.get(&keys::CHECKPOINT_MODE) {
+            CheckpointMode::ExactlyOnce => CheckpointingMode::ExactlyOnce,
+            CheckpointMode::AtLeastOnce => CheckpointingMode::AtLeastOnce,
+        },
+        history_size: configuration.get(&keys::CHECKPOINT_HISTORY).get() as usize,
+        ..CheckpointOptions::default()
+    }
+}
+
+fn restart(configuration: &Configuration) -> Result<RestartOptions> {
+    let get = |key| millis(configuration.get(key));
+    let at_most = |limit: Limit| match limit {
+        Limit::AtMost(attempts) => Some(attempts),
+        Limit::Infinite => None,
+    };
+    let strategy = match configuration.get(&keys::RESTART_STRATEGY) {
+        RestartStrategyKind::None => RestartOptions::None,
+        RestartStrategyKind::FixedDelay => RestartOptions::FixedDelay {
+            attempts: at_most(configuration.get(&keys::FIXED_DELAY_ATTEMPTS)).unwrap_or(u32::MAX),
+            delay_ms: get(&keys::FIXED_DELAY_DELAY),
+        },
+        RestartStrategyKind::FailureRate => RestartOptions::FailureRate {
+            max_failures_per_interval: configuration.get(&keys::FAILURE_RATE_MAX_FAILURES).get(),
+            interval_ms: get(&keys::FAILURE_RATE_INTERVAL),
+            delay_ms: get(&keys::FAILURE_RATE_DELAY),
+        },
+        RestartStrategyKind::ExponentialDelay => RestartOptions::ExponentialDelay {
+            initial_ms: get(&keys::EXPONENTIAL_INITIAL_BACKOFF),
+            max_ms: get(&keys::EXPONENTIAL_MAX_BACKOFF),
+            multiplier: configuration.get(&keys::EXPONENTIAL_MULTIPLIER).0,
+            jitter_factor: configuration.get(&keys::EXPONENTIAL_JITTER).0,
+            reset_threshold_ms: get(&keys::EXPONENTIAL_RESET_THRESHOLD),
+            attempts_before_reset: at_most(configuration.get(&keys::EXPONENTIAL_ATTEMPTS)),
+        },
+    };
+    strategy.validate().map_err(|reason| Error::usage(format!("restart-strategy: {reason}")))?;
+    Ok(strategy)
+}
+
+/// The restart strategy in words, as REST shows it.
+pub(super) fn restart_in_words(configuration: &Configuration) -> String {
+    match configuration.get(&keys::RESTART_STRATEGY) {
+        RestartStrategyKind::None => "none",
+        RestartStrategyKind::FixedDelay => "fixed-delay",
+        RestartStrategyKind::FailureRate => "failure-rate",
+        RestartStrategyKind::ExponentialDelay => "exponential-delay",
+    }
+    .to_string()
+}
+
+/// All keys with the values in force, as `/jobmanager/config` shows them.
+pub(super) fn entries(configuration: &Configuration) -> Vec<ConfigEntry> {
+    let mut entries: Vec<ConfigEntry> = keys::ALL
+        .iter()
+        .filter(|key| !key.default.is_empty() && configuration.setting(key.name).is_none())
+        .map(|key| ConfigEntry { key: key.name.to_string(), value: key.default.to_string() })
+        .collect();
+    entries.extend(
+        configuration.iter().map(|(key, setting)| ConfigEntry { key: key.to_string(), value: setting.value.clone() }),
+    );
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    entries
+}
