@@ -135,7 +135,6 @@ fn judge(tally: &mut Tally, plan: &Torment, run: &Run, ending: &Ending, checkpoi
 }
 
 #[test]
-#[ignore = "the program does not run jobs yet"]
 fn main_job_survives_two_kills_and_a_failpoint() {
     let tally = torment(&Torment {
         name: "short",
