@@ -96,6 +96,13 @@ impl<T: Data> Channel<T> {
         (self.outlet.send)(Element::Batch(Parcel { batch: Box::new(rows), permit }));
     }
 
+    /// Once a batch: kept out of the loop over the rows.
+    #[inline(never)]
+    fn send_full(&mut self, batch_rows: usize, cx: &mut ChainContext) {
+        self.send_buffer(batch_rows, cx);
+        self.send_watermark();
+    }
+
     fn send_watermark(&mut self) {
         if self.watermark > self.sent_watermark {
             self.sent_watermark = self.watermark;
@@ -175,13 +182,22 @@ impl<T: Data, S: Scatter<T>> Collector<T> for Exchange<T, S> {
                 return Ok(self.flow());
             }
         }
+        if rows.timestamps.is_empty() && channels.iter().all(|channel| channel.buffer.timestamps.is_empty()) {
+            scatter.scatter(rows.values, |target, value, _| {
+                let channel = &mut channels[target];
+                channel.buffer.values.push(value);
+                if channel.buffer.values.len() >= *batch_rows {
+                    channel.send_full(*batch_rows, cx);
+                }
+            });
+            return Ok(self.flow());
+        }
         let timestamps = rows.timestamps;
         scatter.scatter(rows.values, |target, value, index| {
             let channel = &mut channels[target];
             channel.buffer.push(value, timestamps.get(index).copied());
             if channel.buffer.values.len() >= *batch_rows {
-                channel.send_buffer(*batch_rows, cx);
-                channel.send_watermark();
+                channel.send_full(*batch_rows, cx);
             }
         });
         Ok(self.flow())

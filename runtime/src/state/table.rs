@@ -41,6 +41,9 @@ impl<K: Key> KeyContext<K> {
     }
 }
 
+/// Tables with fewer entries are in the caches of the processor anyway.
+const WARM_ABOVE: usize = 32_768;
+
 /// Set while no cut contains the entry: deleting it needs no tombstone.
 const FRESH: u32 = 1 << 31;
 const EPOCH: u32 = FRESH - 1;
@@ -121,6 +124,23 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             .table
             .find(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace)
             .map(|entry| &entry.value)
+    }
+
+    /// Reads the entries of keys that will be worked on next. The reads do not depend on each other, so the processor
+    /// waits for memory once for several of them; one by one, each key would wait alone.
+    pub fn warm(&self, keys: &[KeyContext<K>], namespace: &N) {
+        let Some(first) = keys.first() else { return };
+        let about = self.groups[self.slot(first.group)].table.len() * self.groups.len();
+        if about < WARM_ABOVE {
+            return;
+        }
+        let mut seen = 0;
+        for at in keys {
+            let table = &self.groups[self.slot(at.group)].table;
+            let found = table.find(table_hash(at.hash, namespace), |entry| entry.key == at.key);
+            seen ^= found.map_or(0, |entry| entry.changed);
+        }
+        std::hint::black_box(seen);
     }
 
     /// The value for writing: the entry counts as changed. `None` when there is none.
@@ -318,9 +338,13 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
 }
 
 /// Namespaces spread over the table as well as keys; the key alone decides the group.
+///
+/// The table indexes with the low bits and tags slots with the highest seven. The highest bits of a key's hash are its
+/// group, the same for a whole table: unless they are turned away, every tag is equal and every probe compares keys.
 #[inline]
 fn table_hash<N: Key>(key: KeyHash, namespace: &N) -> u64 {
-    if size_of::<N>() == 0 { key.0 } else { key.0 ^ namespace.key_hash().0.rotate_left(17) }
+    let key = key.0.rotate_left(40);
+    if size_of::<N>() == 0 { key } else { key ^ namespace.key_hash().0.rotate_left(17) }
 }
 
 /// Stamps a change, saving the value first if a freeze still needs it.

@@ -16,6 +16,9 @@ use crate::ports::PortError;
 use crate::state::table::KeyContext;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
+/// Keys whose entries are read ahead of the work on them.
+const READ_AHEAD: usize = 128;
+
 /// What waits behind the cursor, in the order in which it goes on.
 struct Held<I> {
     rows: Option<HeldRows<I>>,
@@ -37,6 +40,8 @@ pub struct Keyed<F: KeyedBroadcastFunction, S> {
     backend: KeyedBackend<F::Key>,
     outputs: Outputs<F::Out>,
     held: Held<F::In>,
+    /// The keys of the next rows; kept for its memory only.
+    keys: Vec<KeyContext<F::Key>>,
     watermark: Timestamp,
     now_ms: Timestamp,
 }
@@ -70,7 +75,8 @@ where
             idle: None,
             end_of_input: false,
         };
-        Ok(Self { uid, function, selector, backend, outputs, held, watermark: MIN_TIMESTAMP, now_ms: MIN_TIMESTAMP })
+        let (keys, watermark, now_ms) = (Vec::with_capacity(READ_AHEAD), MIN_TIMESTAMP, MIN_TIMESTAMP);
+        Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, now_ms })
     }
 
     /// Goes on with everything held, in order; stops at the first thing that has to wait.
@@ -110,14 +116,39 @@ where
             }
         }
         self.now_ms = cx.task.clock.now_ms();
+        let mut keys = std::mem::take(&mut self.keys);
+        let mut outcome = Ok(Flow::Ready);
+        while matches!(outcome, Ok(Flow::Ready)) && !rows.values.as_slice().is_empty() {
+            let next = rows.values.as_slice().iter().take(READ_AHEAD);
+            keys.clear();
+            keys.extend(next.map(|value| KeyContext::new((self.selector)(value), cx.task.max_parallelism)));
+            self.function.states(&mut |state| state.warm(&keys));
+            outcome = self.process(&keys, &mut rows, cx);
+        }
+        self.keys = keys;
+        match outcome? {
+            Flow::Ready => self.outputs.drain(cx),
+            flow => {
+                self.held.rows = Some(rows);
+                Ok(flow)
+            }
+        }
+    }
+
+    /// Processes one row for each key, unless an output stops it before.
+    fn process(
+        &mut self,
+        keys: &[KeyContext<F::Key>],
+        rows: &mut HeldRows<F::In>,
+        cx: &mut ChainContext,
+    ) -> ChainResult {
         let batch_rows = cx.task.batch_rows;
-        let max_parallelism = cx.task.max_parallelism;
         let has_floor = !cx.task.watermark_floor.is_empty();
-        while let Some(value) = rows.values.next() {
-            let at = KeyContext::new((self.selector)(&value), max_parallelism);
+        for at in keys {
+            let Some(value) = rows.values.next() else { break };
             let floor = if has_floor { cx.watermark_floor(at.group) } else { MIN_TIMESTAMP };
             let mut context = KeyedContext {
-                at: &at,
+                at,
                 outputs: &mut self.outputs,
                 event_timers: &mut self.backend.event_timers,
                 processing_timers: &mut self.backend.processing_timers,
@@ -130,12 +161,11 @@ where
             if self.outputs.is_full(batch_rows) {
                 let flow = self.outputs.drain(cx)?;
                 if !flow.is_ready() {
-                    self.held.rows = Some(rows);
                     return Ok(flow);
                 }
             }
         }
-        self.outputs.drain(cx)
+        Ok(Flow::Ready)
     }
 
     fn fetch_rows(&mut self, rows: &HeldRows<F::In>, cx: &mut ChainContext) -> Flow {
