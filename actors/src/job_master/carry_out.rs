@@ -13,6 +13,7 @@ use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId, SubtaskIndex};
 use millstream_runtime::job::{Command as JobCommand, Failure};
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_state::log::Look;
 use ractor::{ActorRef, RpcReplyPort};
 
 use super::actor::{JobMasterState, Waiting};
@@ -127,18 +128,20 @@ impl JobMasterState {
         let Some(mut ledger) = self.ledger.take() else { return };
         let Some(attempt) = self.deploy_wanted.take() else { return };
         let first = std::mem::replace(&mut self.first_deployment, false);
+        let look = if first { Look::Whole } else { Look::Index };
         let given = if first { self.restore.clone() } else { None };
         let fallback = self.restore.clone();
         let graph = Arc::clone(&self.blueprint.graph);
         let (allow, consent) = (self.allow_non_restored_state, self.allow_fallback);
         let (world, local, myself) = (self.blueprint.world.clone(), self.local.clone(), myself.clone());
         world.blocking.clone().run(Box::new(move || {
-            let prepared = prepare(&mut ledger, attempt, given, fallback, consent).and_then(|(restored, messages)| {
-                let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
-                let mut plan = plan(&graph, restored, &world.blobs, allow, &*make_reader)?;
-                plan.messages.extend(messages);
-                Ok(plan)
-            });
+            let prepared =
+                prepare(&mut ledger, attempt, given, fallback, consent, look).and_then(|(restored, messages)| {
+                    let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
+                    let mut plan = plan(&graph, restored, &world.blobs, allow, &*make_reader)?;
+                    plan.messages.extend(messages);
+                    Ok(plan)
+                });
             drop(myself.cast(JobMasterMessage::LedgerBack(ledger)));
             drop(myself.cast(JobMasterMessage::RestorePlanned(attempt, Box::new(prepared))));
         }));

@@ -8,7 +8,8 @@ use millstream_runtime::ids::AttemptId;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::log::{
-    AppendOutcome, RecordKind, Restorable, RetainedCheckpoint, newest_usable, read_manifest, remove_strays, segments,
+    AppendOutcome, Look, RecordKind, Restorable, RetainedCheckpoint, newest_usable, read_manifest, remove_strays,
+    segments,
 };
 use millstream_state::segment::SegmentReader;
 
@@ -16,7 +17,8 @@ use super::records::Ledger;
 use super::restore::Restored;
 
 /// Finds what the deployment starts from and records it. `given` is what the user named for the first deployment;
-/// `fallback` the savepoint the run was started from; `consent` allows output to be repeated by going back.
+/// `fallback` the savepoint the run was started from; `consent` allows output to be repeated by going back; `look` how
+/// closely segments are checked.
 ///
 /// # Errors
 /// When the store or the log refuses, or going back would repeat output without consent.
@@ -26,11 +28,12 @@ pub fn prepare(
     given: Option<Restored>,
     fallback: Option<Restored>,
     consent: bool,
+    look: Look,
 ) -> Result<(Option<Restored>, Vec<String>), PortError> {
     let mut messages = Vec::new();
     let restored = match given {
         Some(given) => Some(given),
-        None => newest(ledger, consent, &mut messages)?.or(fallback),
+        None => newest(ledger, consent, look, &mut messages)?.or(fallback),
     };
     let checkpoint = restored.as_ref().filter(|restored| !restored.is_savepoint);
     let savepoint = restored.as_ref().filter(|restored| restored.is_savepoint);
@@ -47,8 +50,13 @@ pub fn prepare(
 }
 
 /// The newest checkpoint of the log that can be used.
-fn newest(ledger: &mut Ledger, consent: bool, messages: &mut Vec<String>) -> Result<Option<Restored>, PortError> {
-    let Restorable { checkpoint, problems } = newest_usable(&ledger.blobs, ledger.log.state())?;
+fn newest(
+    ledger: &mut Ledger,
+    consent: bool,
+    look: Look,
+    messages: &mut Vec<String>,
+) -> Result<Option<Restored>, PortError> {
+    let Restorable { checkpoint, problems } = newest_usable(&ledger.blobs, ledger.log.state(), look)?;
     if !problems.is_empty() {
         let to = checkpoint.as_ref().map(|(retained, _)| retained.checkpoint);
         let what = match to {

@@ -62,6 +62,8 @@ pub struct SubtaskStateful {
     pub(super) snapshots: Option<Snapshots>,
     pub(super) folder: Option<Folder>,
     pub(super) encoding: Option<Encoding>,
+    /// Of the steps since the last barrier in which something of its cut was encoded.
+    pub(super) longest_step_ns: u64,
     flush_sent: bool,
     wake_sent: bool,
     opened_told: bool,
@@ -98,6 +100,7 @@ impl Actor for SubtaskActor {
             snapshots: None,
             folder: None,
             encoding: None,
+            longest_step_ns: 0,
             flush_sent: false,
             wake_sent: false,
             opened_told: false,
@@ -115,8 +118,13 @@ impl Actor for SubtaskActor {
         message: SubtaskMessage,
         state: &mut SubtaskStateful,
     ) -> Result<(), ActorProcessingErr> {
+        let encoding_since = state.encoding.is_some().then(|| state.arguments.stopwatch.elapsed_ns());
         if let Err(error) = state.take(&myself, message) {
             state.fail(&myself, error);
+        }
+        if let Some(since_ns) = encoding_since {
+            let step_ns = state.arguments.stopwatch.elapsed_ns() - since_ns;
+            state.longest_step_ns = state.longest_step_ns.max(step_ns);
         }
         // Control, timers and the other subtasks get their turn between two batches.
         tokio::task::yield_now().await;

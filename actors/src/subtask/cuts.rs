@@ -38,6 +38,7 @@ impl SubtaskStateful {
         let now_ms = self.context.task.clock.now_ms();
         let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
         let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;
+        self.longest_step_ns = sync_ns;
         let metrics = AckMetrics {
             start_delay_ms,
             sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
@@ -90,6 +91,7 @@ impl SubtaskStateful {
                 let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
                 let mut metrics = written.metrics;
                 metrics.async_duration_ms = i64::try_from(asynchronous / 1_000_000).unwrap_or(i64::MAX);
+                metrics.longest_step_us = i64::try_from(self.longest_step_ns / 1_000).unwrap_or(i64::MAX);
                 let ack = Ack {
                     checkpoint,
                     attempt: written.barrier.attempt,

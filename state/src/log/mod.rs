@@ -18,7 +18,7 @@ pub use record::{
     Digest, LogPosition, LogRecord, LogState, ManifestRef, RecordKind, RetainedCheckpoint, SavepointRef, TerminalState,
     WriterNonce,
 };
-pub use restore::{Restorable, newest_usable, segments};
+pub use restore::{Look, Restorable, newest_usable, segments};
 pub use retention::{Retention, remove_strays};
 
 #[cfg(test)]

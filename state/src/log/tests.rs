@@ -292,12 +292,15 @@ fn a_damaged_checkpoint_is_passed_over_and_named() {
         complete(&blobs, &mut log, &mut retention, &manifest, &BTreeSet::new());
     }
     let state = log.state().clone();
-    let found = |state: &LogState| newest_usable(&blobs, state).expect("answers");
+    let found = |state: &LogState| newest_usable(&blobs, state, Look::Whole).expect("answers");
     let number = |restorable: &Restorable| restorable.checkpoint.as_ref().map(|(retained, _)| retained.checkpoint.0);
     assert_eq!((number(&found(&state)), found(&state).problems.len()), (Some(2), 0));
 
     memory.fail_after(Operation::Get, 2, Fault::Refused);
-    assert!(newest_usable(&blobs, &state).is_err(), "a store that cannot answer is no reason to fall back");
+    assert!(
+        newest_usable(&blobs, &state, Look::Whole).is_err(),
+        "a store that cannot answer is no reason to fall back"
+    );
 
     let newest = chain[1].path.clone();
     memory.damage(&newest, |blob| blob[20] ^= 1);
