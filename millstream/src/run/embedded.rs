@@ -65,7 +65,6 @@ pub(super) async fn run(prepared: &Prepared, screen: &Screen) -> Result<(Ending,
     let outcome = watch(&handle, &figures, &mut signals, screen).await?;
     let ended = Ended { job: handle.id().to_string(), seconds: figures.elapsed_seconds() };
     sampler.abort();
-    screen.end_progress();
     let Some(outcome) = outcome else { return Ok((Ending::Interrupted, ended)) };
     if let Some(server) = server {
         server.shutdown(LAST_ANSWERS).await;
@@ -146,10 +145,14 @@ async fn watch(
         tokio::select! {
             biased;
             outcome = &mut outcome => {
+                if let Ok(report) = handle.report().await {
+                    progress.finish(&report, figures);
+                }
                 return outcome.map(Some).map_err(|gone| PortError::give_up(gone.to_string()).into());
             }
             () = signals.next() => {
                 if stopping {
+                    screen.end_progress();
                     return Ok(None);
                 }
                 stopping = true;

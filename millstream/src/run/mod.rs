@@ -16,6 +16,7 @@ mod summary;
 pub(crate) mod text;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use millstream_actors::launch::LaunchOptions;
 use millstream_config::{Configuration, keys};
@@ -28,6 +29,9 @@ use crate::jobs::Job;
 use crate::jobs::fraud_detection::FRAUD_DETECTION;
 use crate::stream::Parameters;
 use screen::Screen;
+
+/// How long blocking work may go on after the end of the job.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// What is to be run.
 pub(crate) struct Request {
@@ -89,8 +93,12 @@ pub(crate) fn run(request: Request, screen: &Screen) -> Result<Ending> {
         .build()
         .map_err(|error| PortError::retry(format!("threads cannot be started: {error}")))?;
     let (ending, report) = runtime.block_on(embedded::run(&prepared, screen))?;
-    // Files are closed and locks given back before anything is promised.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    if matches!(ending, Ending::Interrupted) {
+        runtime.shutdown_background();
+    } else {
+        // Files are closed and locks given back before anything is promised.
+        runtime.shutdown_timeout(LAST_WORK);
+    }
     conclude(&prepared, ending, &report, screen)
 }
 

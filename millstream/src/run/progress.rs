@@ -7,7 +7,7 @@ use millstream_actors::metrics::subtask::{Phase, SubtaskReading};
 use millstream_actors::view::observation::backpressure_level;
 use millstream_runtime::ids::SubtaskId;
 use millstream_runtime::job::JobStatus;
-use millstream_runtime::time::{MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp};
+use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 
 use super::screen::Screen;
 use super::text::{grouped, size, watermark};
@@ -41,7 +41,7 @@ impl Line {
                 line.backpressure = line.backpressure.max(reading.ratio(Phase::BackPressured));
                 if is_source(index) {
                     line.records += reading.records_in.max(reading.records_out);
-                } else if (MIN_TIMESTAMP + 1..MAX_TIMESTAMP).contains(&reading.input_watermark) {
+                } else if reading.input_watermark > MIN_TIMESTAMP {
                     let least = line.watermark.get_or_insert(reading.input_watermark);
                     *least = (*least).min(reading.input_watermark);
                 }
@@ -56,30 +56,22 @@ impl Progress {
         Self { screen, samples: Vec::new(), failures_told: 0 }
     }
 
+    /// Shows how far the job is.
     pub fn show(&mut self, report: &JobReport, figures: &Figures) {
         self.tell_failures(report);
         let line = Line::of(report, &figures.read(report));
         let seconds = figures.elapsed_seconds();
         let rate = self.rate(seconds, line.records);
-        let counts = report.checkpoints.counts();
-        let last = report.checkpoints.latest_completed().map_or_else(String::new, |last| {
-            let (millis, bytes) = (last.end_to_end_duration_ms, size(last.checkpointed_size_bytes));
-            format!(" (last {millis} ms, {bytes})")
-        });
-        let failed = if counts.failed > 0 { format!(", {} failed", counts.failed) } else { String::new() };
-        let status = match report.status {
-            JobStatus::Running => String::new(),
-            other => format!("{other}  "),
-        };
-        self.screen.progress(&format!(
-            "{seconds:6.1} s  {status}{} records ({}/s)  watermark {}  checkpoints {}{last}{failed}  backpressure {} ({:.0} %)",
-            grouped(line.records),
-            grouped(rate),
-            line.watermark.map_or_else(|| "-".to_string(), watermark),
-            counts.completed,
-            backpressure_level(line.backpressure),
-            line.backpressure * 100.0,
-        ));
+        self.screen.progress(&text(report, &line, seconds, rate));
+    }
+
+    /// Says how far it came, with the rate over the whole run.
+    pub fn finish(&mut self, report: &JobReport, figures: &Figures) {
+        self.tell_failures(report);
+        let line = Line::of(report, &figures.read(report));
+        let seconds = figures.elapsed_seconds();
+        self.screen.end_progress();
+        self.screen.message(&text(report, &line, seconds, (line.records as f64 / seconds.max(0.001)) as u64));
     }
 
     fn rate(&mut self, seconds: f64, records: u64) -> u64 {
@@ -106,4 +98,26 @@ impl Progress {
             }
         }
     }
+}
+
+fn text(report: &JobReport, line: &Line, seconds: f64, rate: u64) -> String {
+    let counts = report.checkpoints.counts();
+    let last = report.checkpoints.latest_completed().map_or_else(String::new, |last| {
+        let (millis, bytes) = (last.end_to_end_duration_ms, size(last.checkpointed_size_bytes));
+        format!(" (last {millis} ms, {bytes})")
+    });
+    let failed = if counts.failed > 0 { format!(", {} failed", counts.failed) } else { String::new() };
+    let status = match report.status {
+        JobStatus::Running => String::new(),
+        other => format!("{other}  "),
+    };
+    format!(
+        "{seconds:6.1} s  {status}{} records ({}/s)  watermark {}  checkpoints {}{last}{failed}  backpressure {} ({:.0} %)",
+        grouped(line.records),
+        grouped(rate),
+        line.watermark.map_or_else(|| "-".to_string(), watermark),
+        counts.completed,
+        backpressure_level(line.backpressure),
+        line.backpressure * 100.0,
+    )
 }
