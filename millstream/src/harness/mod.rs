@@ -207,7 +207,8 @@ impl Harness {
             }
         }
         let paused = &self.paused;
-        Ok(self.tasks.iter().any(|task| task.has_mail() && !paused.contains(&task.vertex)))
+        let has_mail = self.tasks.iter().any(|task| task.has_mail() && !paused.contains(&task.vertex));
+        Ok(has_mail || self.world.has_blocking())
     }
 
     fn step(&mut self, index: usize) -> Result<bool, PortError> {

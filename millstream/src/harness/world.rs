@@ -18,6 +18,10 @@ impl World {
         self.now_ms.fetch_max(now_ms, Ordering::SeqCst);
     }
 
+    pub fn has_blocking(&self) -> bool {
+        !lock(&self.queue).is_empty()
+    }
+
     /// Runs what waits; false when there was nothing.
     pub fn run_blocking(&self) -> bool {
         let mut any = false;

@@ -70,7 +70,7 @@ where
             kind: NodeKind::TwoInputs,
             stateful: true,
             inputs,
-            factory: factory,
+            factory,
             enumerator: None,
             transaction_timeout_ms: None,
             output_type: std::any::type_name::<F::Out>(),

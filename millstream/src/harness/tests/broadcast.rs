@@ -47,7 +47,9 @@ impl KeyedBroadcastFunction for Above {
     }
 }
 
-fn pipeline(env: &Environment) -> (TestInput<(u8, u64)>, TestInput<u64>, Collected<(u8, u64)>) {
+type Value = (u8, u64);
+
+fn pipeline(env: &Environment) -> (TestInput<Value>, TestInput<u64>, Collected<Value>) {
     let (values, stream) = TestInput::new(env, "values");
     let (limits, limit_stream) = TestInput::new(env, "limits");
     let function = Above { limit: BroadcastState::new("limit", 10), held: ListState::new("held") };

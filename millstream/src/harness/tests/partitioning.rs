@@ -56,7 +56,7 @@ fn rebalance_takes_turns_and_keeps_the_order_within_a_subtask() {
 #[test]
 fn global_broadcast_and_custom_go_where_they_say() {
     let all: Vec<u64> = (0..12).collect();
-    assert_eq!(seen(DataStream::global), [all.clone()]);
+    assert_eq!(seen(DataStream::global), std::slice::from_ref(&all));
     assert_eq!(seen(|stream| stream.broadcast().as_stream().clone()), vec![all; 3]);
     let custom = seen(|stream| stream.partition_custom(|n, channels| if *n < 8 { 0 } else { channels - 1 }));
     assert_eq!(custom, [(0..8).collect::<Vec<_>>(), (8..12).collect()]);

@@ -228,6 +228,60 @@ fn a_restore_behind_the_end_repeats_nothing() {
 }
 
 #[test]
+fn a_watched_folder_and_watched_rules_are_followed_over_a_stop() {
+    let world = World::new();
+    let blocking = |second: i64, user: u64| {
+        let from = String::from_utf8(format_time(generate::SAMPLE_START + second * 1_000).to_vec()).unwrap();
+        format!(
+            "{{\"from\":\"{from}\",\"max_transactions\":10,\"small_amount\":\"10.00\",\"small_count\":3,\
+             \"small_cities\":3,\"max_speed_kmh\":900,\"blocked_users\":[{user}]}}\n"
+        )
+    };
+    let deploy = |parallelism, restored: Option<&Snapshot>| {
+        let env = Environment::new("fraud-detection", parallelism, world.parameters("out").with_flag("watch"));
+        fraud_detection(&env).unwrap();
+        let options = HarnessOptions::default();
+        restored
+            .map_or_else(|| Harness::new(&env).unwrap(), |snapshot| Harness::restore(&env, options, snapshot).unwrap())
+    };
+    let alerts = || {
+        let ids = |line: &String| value(line)["alert_id"].as_str().unwrap().split(':').next_back().unwrap().to_string();
+        lines(Path::new(&world.path("out/alerts"))).iter().map(ids).collect::<Vec<_>>()
+    };
+    let look = |harness: &mut Harness, second: i64| {
+        harness.discover().unwrap();
+        // Growth is looked for by the clock, in the background.
+        (0..3).for_each(|part| harness.advance_processing_time(second * 1_000 + part * 300).unwrap());
+        harness.checkpoint().unwrap();
+    };
+    fs::write(world.path("rules"), blocking(0, 1)).unwrap();
+    let first = transaction(1, 1, 10, "1.00", LISBON) + &transaction(2, 2, 20, "1.00", LISBON);
+    fs::write(world.path("input/a.jsonl"), &first).unwrap();
+    let mut harness = deploy(2, None);
+    look(&mut harness, 1);
+    assert_eq!(alerts(), ["1"], "event time has come to 14.999 s: nobody waits for rules to come");
+
+    fs::write(world.path("rules"), blocking(0, 1) + &blocking(15, 2)).unwrap();
+    look(&mut harness, 2);
+    fs::write(world.path("input/a.jsonl"), first.clone() + &transaction(3, 1, 40, "1.00", LISBON)).unwrap();
+    look(&mut harness, 3);
+    assert_eq!(alerts(), ["1", "2"], "the rule added later judges what was not judged yet");
+
+    let snapshot = harness.savepoint().unwrap();
+    drop(harness);
+    let second = transaction(4, 2, 50, "1.00", LISBON) + &transaction(5, 2, 60, "1.00", LISBON);
+    fs::write(world.path("input/b.jsonl"), second).unwrap();
+    let mut harness = deploy(3, Some(&snapshot));
+    look(&mut harness, 4);
+    assert_eq!(alerts(), ["1", "2", "4"], "a file at its end does not hold back event time");
+    let grown = first + &transaction(3, 1, 40, "1.00", LISBON) + &transaction(6, 3, 90, "1", OSLO);
+    fs::write(world.path("input/a.jsonl"), grown).unwrap();
+    look(&mut harness, 5);
+    assert_eq!(alerts(), ["1", "2", "4", "5"]);
+    assert_eq!(lines(Path::new(&world.path("out/dead-letters"))), Vec::<String>::new());
+}
+
+#[test]
 fn options_that_are_wrong_say_what_to_write() {
     let message = |parameters: Parameters| Options::from_parameters(&parameters).unwrap_err().to_string();
     let whole = || Parameters::default().with("input", "in").with("output", "out");
