@@ -21,7 +21,7 @@ use crate::job_master::JobMasterMessage;
 use crate::job_master::message::SubtaskReport;
 use crate::local::Folder;
 use crate::metrics::{Phase, SubtaskMetrics};
-use crate::world::{Stopwatch, World};
+use crate::world::{Stopwatch, World, caught};
 
 /// Behind each commit of a sink: others of the same checkpoint may not have begun.
 const BETWEEN_COMMITS: &str = "between-commits";
@@ -64,6 +64,8 @@ pub struct SubtaskStateful {
     pub(super) encoding: Option<Encoding>,
     /// Of the steps since the last barrier in which something of its cut was encoded.
     pub(super) longest_step_ns: u64,
+    /// When the next [`SubtaskMessage::Timer`] comes.
+    timer_at_ms: Option<Timestamp>,
     flush_sent: bool,
     wake_sent: bool,
     opened_told: bool,
@@ -101,6 +103,7 @@ impl Actor for SubtaskActor {
             folder: None,
             encoding: None,
             longest_step_ns: 0,
+            timer_at_ms: None,
             flush_sent: false,
             wake_sent: false,
             opened_told: false,
@@ -189,7 +192,9 @@ impl SubtaskStateful {
             SubtaskMessage::Completed(completion) => self.completed(completion)?,
             SubtaskMessage::Written(written) => self.written(myself, *written)?,
             SubtaskMessage::Compacted(compacted) => self.compacted(*compacted),
+            SubtaskMessage::WorkFailed(error) => return Err(error),
             SubtaskMessage::Timer => {
+                self.timer_at_ms = None;
                 let now_ms = self.context.task.clock.now_ms();
                 if let Some(driver) = &mut self.driver {
                     driver.processing_time(now_ms);
@@ -235,6 +240,9 @@ impl SubtaskStateful {
             self.report(SubtaskReport::Running);
         }
         self.start_work(myself);
+        if self.context.take_resume_soon() {
+            self.wake(myself);
+        }
         self.measure(&step);
         match step {
             Step::Worked => {
@@ -303,14 +311,21 @@ impl SubtaskStateful {
             let (myself, slot, run) = (myself.clone(), work.slot, work.run);
             let failpoints = work.commits.then(|| self.arguments.world.failpoints.clone());
             self.arguments.world.blocking.run(Box::new(move || {
-                let result = run();
+                let result = caught(run);
                 if let Some(failpoints) = failpoints {
                     failpoints.hit(BETWEEN_COMMITS);
                 }
-                drop(myself.cast(SubtaskMessage::Completed(Completion { slot, result })));
+                drop(myself.cast(match result {
+                    Ok(result) => SubtaskMessage::Completed(Completion { slot, result }),
+                    Err(error) => SubtaskMessage::WorkFailed(error),
+                }));
             }));
         }
-        if let Some(at_ms) = self.context.take_wake_at() {
+        // One timer is enough until the earliest of them has fired.
+        if let Some(at_ms) = self.context.take_wake_at()
+            && self.timer_at_ms.is_none_or(|planned_ms| at_ms < planned_ms)
+        {
+            self.timer_at_ms = Some(at_ms);
             let after = u64::try_from(at_ms.saturating_sub(self.context.task.clock.now_ms())).unwrap_or(0);
             myself.send_after(std::time::Duration::from_millis(after), || SubtaskMessage::Timer);
         }

@@ -121,7 +121,8 @@ impl Task {
         if !self.flow.is_ready() {
             self.flow = self.chain.stage().resume(&mut self.cx)?;
             if !self.flow.is_ready() {
-                return Ok(if worked || !self.cx.started.is_empty() { Stepped::Worked } else { Stepped::Idle });
+                let goes_on = worked || !self.cx.started.is_empty() || self.cx.take_resume_soon();
+                return Ok(if goes_on { Stepped::Worked } else { Stepped::Idle });
             }
             // The credit that goes back may be what another subtask waits for.
             worked = true;

@@ -7,7 +7,7 @@ use crate::batch::Rows;
 use crate::element::Barrier;
 use crate::ids::OperatorUid;
 use crate::ports::PortError;
-use crate::state::cut::OperatorState;
+use crate::state::cut::{OperatorState, Redistribution};
 use crate::state::operator::OperatorStateSlot;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
@@ -73,6 +73,9 @@ impl<O> ProcessContext<'_, O> {
     }
 }
 
+/// Whether each subtask had seen the end of its input at the cut, as union state of the operator.
+const ENDED: &str = "_ended";
+
 /// Runs a [`ProcessFunction`].
 pub struct Process<F: ProcessFunction> {
     uid: OperatorUid,
@@ -82,6 +85,8 @@ pub struct Process<F: ProcessFunction> {
     watermark: Timestamp,
     /// The end of input waits until the consumers are ready.
     ending: bool,
+    /// The function has said its last word: what it had to say is in the cut, and its own state counts no more.
+    ended: bool,
 }
 
 impl<F: ProcessFunction> Process<F> {
@@ -96,7 +101,10 @@ impl<F: ProcessFunction> Process<F> {
         restored: &[OperatorState],
     ) -> Result<Self, PortError> {
         restore_states(restored, |visit| function.operator_states(visit))?;
-        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending: false })
+        // While one subtask had not ended, its part of the input may come to any subtask.
+        let flags = restored.iter().filter(|state| state.name == ENDED).flat_map(|state| &state.items);
+        let ended = flags.clone().next().is_some() && flags.clone().all(|flag| *flag == [1]);
+        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending: false, ended })
     }
 
     fn run(&mut self, mut held: HeldRows<F::In>, cx: &mut ChainContext) -> ChainResult {
@@ -158,7 +166,9 @@ impl<F: ProcessFunction> Stage for Process<F> {
 
     fn end_of_input(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Self { function, outputs, watermark, .. } = self;
-        function.end_of_input(&mut ProcessContext { outputs, timestamp: None, watermark: *watermark })?;
+        if !std::mem::replace(&mut self.ended, true) {
+            function.end_of_input(&mut ProcessContext { outputs, timestamp: None, watermark: *watermark })?;
+        }
         let flow = self.outputs.drain(cx)?;
         if !flow.is_ready() {
             // The end must not overtake rows that a consumer holds.
@@ -183,14 +193,22 @@ impl<F: ProcessFunction> Stage for Process<F> {
     }
 
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
-        let Self { uid, function, .. } = self;
+        let Self { uid, function, ended, .. } = self;
         snapshot_states(uid, cx, |visit| function.operator_states(visit))?;
+        let states = &mut cx.cut.operator(uid).operator_states;
+        if *ended {
+            let lists = states.iter_mut().filter(|state| state.redistribution != Redistribution::Broadcast);
+            lists.for_each(|state| state.items.clear());
+        }
+        let items = vec![vec![u8::from(*ended)]];
+        states.push(OperatorState { name: ENDED.to_owned(), redistribution: Redistribution::Union, items });
         self.outputs.consumers(&mut |consumer| consumer.barrier(barrier, cx))
     }
 }
 
 impl<F: ProcessFunction> Collector<F::In> for Process<F> {
     fn push(&mut self, rows: Rows<F::In>, cx: &mut ChainContext) -> ChainResult {
+        self.ended = false;
         self.run(HeldRows::new(rows), cx)
     }
 }

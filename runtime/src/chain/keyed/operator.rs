@@ -178,59 +178,60 @@ where
         self.backend.fetch(wanted, cx)
     }
 
+    /// Fires the event-time timers up to the held watermark, one batch of them; then lets others have their turn.
     fn run_watermark(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Some(watermark) = self.held.watermark else { return Ok(Flow::Ready) };
-        loop {
-            if self.backend.is_partial() {
-                let due: Vec<_> = self.backend.event_timers.due(watermark, cx.task.batch_rows).collect();
-                let flow = self.fetch_timers(&due, cx);
-                if !flow.is_ready() {
-                    return Ok(flow);
-                }
-            }
-            for _ in 0..cx.task.batch_rows {
-                let Some((time, at)) = self.backend.event_timers.pop_due(watermark) else { break };
-                // Each timer sees the time it stands for, as if watermarks came one by one.
-                self.watermark = self.watermark.max(time);
-                self.fire(time, &at, cx)?;
-            }
-            let flow = self.outputs.drain(cx)?;
+        if self.backend.is_partial() {
+            let due: Vec<_> = self.backend.event_timers.due(watermark, cx.task.batch_rows).collect();
+            let flow = self.fetch_timers(&due, cx);
             if !flow.is_ready() {
                 return Ok(flow);
             }
-            if self.backend.event_timers.earliest().is_none_or(|time| time > watermark) {
-                break;
-            }
+        }
+        for _ in 0..cx.task.batch_rows {
+            let Some((time, at)) = self.backend.event_timers.pop_due(watermark) else { break };
+            // Each timer sees the time it stands for, as if watermarks came one by one.
+            self.watermark = self.watermark.max(time);
+            self.fire(time, &at, cx)?;
+        }
+        let flow = self.outputs.drain(cx)?;
+        if !flow.is_ready() {
+            return Ok(flow);
+        }
+        if self.backend.event_timers.earliest().is_some_and(|time| time <= watermark) {
+            cx.resume_soon();
+            return Ok(Flow::Waiting);
         }
         self.held.watermark = None;
         self.watermark = watermark;
         self.outputs.consumers(&mut |consumer| consumer.watermark(watermark, cx))
     }
 
+    /// The same for processing time.
     fn run_processing_timers(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Some(now_ms) = self.held.processing_time else { return Ok(Flow::Ready) };
         self.now_ms = now_ms;
-        loop {
-            if self.backend.is_partial() {
-                let due: Vec<_> = self.backend.processing_timers.due(now_ms, cx.task.batch_rows).collect();
-                let flow = self.fetch_timers(&due, cx);
-                if !flow.is_ready() {
-                    return Ok(flow);
-                }
-            }
-            for _ in 0..cx.task.batch_rows {
-                let Some((time, at)) = self.backend.processing_timers.pop_due(now_ms) else { break };
-                self.fire(time, &at, cx)?;
-            }
-            let flow = self.outputs.drain(cx)?;
+        if self.backend.is_partial() {
+            let due: Vec<_> = self.backend.processing_timers.due(now_ms, cx.task.batch_rows).collect();
+            let flow = self.fetch_timers(&due, cx);
             if !flow.is_ready() {
                 return Ok(flow);
             }
-            if self.backend.processing_timers.earliest().is_none_or(|time| time > now_ms) {
-                self.held.processing_time = None;
-                return Ok(Flow::Ready);
-            }
         }
+        for _ in 0..cx.task.batch_rows {
+            let Some((time, at)) = self.backend.processing_timers.pop_due(now_ms) else { break };
+            self.fire(time, &at, cx)?;
+        }
+        let flow = self.outputs.drain(cx)?;
+        if !flow.is_ready() {
+            return Ok(flow);
+        }
+        if self.backend.processing_timers.earliest().is_some_and(|time| time <= now_ms) {
+            cx.resume_soon();
+            return Ok(Flow::Waiting);
+        }
+        self.held.processing_time = None;
+        Ok(Flow::Ready)
     }
 
     fn fetch_timers(&mut self, due: &[(Timestamp, KeyContext<F::Key>)], cx: &mut ChainContext) -> Flow {
