@@ -52,7 +52,7 @@ fn keyed_sum(setting: &Setting, keys: u64, full: u64, checkpoint_ms: Option<i64>
     let results: Arc<Mutex<Results>> = Arc::default();
     let collected = Arc::clone(&results);
     let record = move |env: &Environment| {
-        let sink = ShowTo::new(move || {
+        let sink = ShowTo::new(move |_| {
             let results = Arc::clone(&collected);
             let mut begun = false;
             Box::new(move |rows| {
@@ -105,7 +105,7 @@ fn exchange_only(setting: &Setting) -> Result<Measured, String> {
     let seen: Arc<Mutex<(u64, u64)>> = Arc::default();
     let counted = Arc::clone(&seen);
     let record = move |env: &Environment| {
-        let sink = ShowTo::new(move || {
+        let sink = ShowTo::new(move |_| {
             let seen = Arc::clone(&counted);
             Box::new(move |rows: millstream_runtime::batch::Rows<Record>| {
                 let sum: u64 = rows.values.iter().map(|record| record.value).sum();

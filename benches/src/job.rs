@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream::stream::Environment;
+use millstream::stream::{Environment, Parameters};
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch};
 use millstream_actors::metrics::Registry;
@@ -62,14 +62,31 @@ pub fn run(
     setting: &JobSetting<'_>,
     watch: &mut dyn FnMut(&JobReport, &Arc<Registry>),
 ) -> Result<JobRun, String> {
+    let record = |env: &Environment| {
+        record(env);
+        Ok(())
+    };
+    run_with(Parameters::default(), record, setting, watch)
+}
+
+/// The same for a job that has options.
+///
+/// # Errors
+/// When it cannot be recorded or fails.
+pub fn run_with(
+    parameters: Parameters,
+    record: impl FnOnce(&Environment) -> millstream::Result<()>,
+    setting: &JobSetting<'_>,
+    watch: &mut dyn FnMut(&JobReport, &Arc<Registry>),
+) -> Result<JobRun, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // CPU time is read from the threads that live.
         .thread_keep_alive(Duration::from_secs(3_600))
         .build()
         .map_err(|error| error.to_string())?;
-    let env = Environment::new("benchmark", setting.parallelism, Default::default());
-    record(&env);
+    let env = Environment::new("benchmark", setting.parallelism, parameters);
+    record(&env).map_err(|error| error.to_string())?;
     let planned = PlanOptions {
         name: "benchmark".to_string(),
         parallelism: setting.parallelism,

@@ -5,11 +5,12 @@
 //! | how a case is run and told | [`cases`] |
 //! | how a job is launched and watched | [`job`] |
 //! | what a process has used | [`process`] |
-//! | what the jobs read and write | [`records`], [`sinks`], [`paced`] |
+//! | what the jobs read and write | [`records`], [`counting`], [`sinks`], [`paced`] |
 #![deny(missing_docs)]
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 pub mod cases;
+pub mod counting;
 pub mod job;
 pub mod paced;
 pub mod process;

@@ -10,14 +10,14 @@ use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkW
 /// Called with every batch.
 pub type Look<T> = Box<dyn FnMut(Rows<T>) + Send>;
 
-/// Calls a closure with every batch; `make` makes one for each subtask.
+/// Calls a closure with every batch; `make` makes one for each subtask and attempt.
 pub struct ShowTo<T> {
-    make: Arc<dyn Fn() -> Look<T> + Send + Sync>,
+    make: Arc<dyn Fn(SinkContext) -> Look<T> + Send + Sync>,
 }
 
 impl<T> ShowTo<T> {
     /// Shows to what `make` makes.
-    pub fn new(make: impl Fn() -> Look<T> + Send + Sync + 'static) -> Self {
+    pub fn new(make: impl Fn(SinkContext) -> Look<T> + Send + Sync + 'static) -> Self {
         Self { make: Arc::new(make) }
     }
 }
@@ -25,8 +25,8 @@ impl<T> ShowTo<T> {
 impl<T: Data> TwoPhaseCommitSink<T> for ShowTo<T> {
     type Committable = ();
 
-    fn writer(&self, _context: SinkContext) -> Result<Box<dyn SinkWriter<T, ()>>, PortError> {
-        Ok(Box::new(Shower((self.make)())))
+    fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<T, ()>>, PortError> {
+        Ok(Box::new(Shower((self.make)(context))))
     }
 
     fn committer(&self, _context: SinkContext) -> Result<Box<dyn Committer<()>>, PortError> {

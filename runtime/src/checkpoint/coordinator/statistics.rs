@@ -34,6 +34,9 @@ pub struct AckMetrics {
     pub sync_duration_ms: i64,
     /// Milliseconds until its state was durable.
     pub async_duration_ms: i64,
+    /// Microseconds of the longest step between the barrier and the end of the encoding: for so long the subtask took
+    /// no message.
+    pub longest_step_us: i64,
     /// Bytes processed while aligning.
     pub processed_bytes: u64,
     /// Bytes of in-flight data in the snapshot.
