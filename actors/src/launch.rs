@@ -19,6 +19,7 @@ use millstream_state::local::NodeFolder;
 use millstream_state::log::{
     AppendOutcome, JobLog, LogState, Retention, TerminalState, WriterNonce, read_manifest, recover,
 };
+use millstream_state::names::job_folder;
 use millstream_state::savepoint::read_savepoint;
 use ractor::Actor;
 
@@ -51,6 +52,8 @@ pub enum StartFrom {
 pub struct LaunchOptions {
     /// Checkpoints, log and local state lie below this folder.
     pub state_dir: PathBuf,
+    /// Checkpoints and log lie below this folder instead, which jobs may share.
+    pub checkpoint_dir: Option<PathBuf>,
     /// Where savepoints go unless a request says.
     pub savepoint_dir: Option<PathBuf>,
     /// What it starts from.
@@ -86,6 +89,7 @@ impl LaunchOptions {
     pub fn new(state_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
+            checkpoint_dir: None,
             savepoint_dir: None,
             start_from: StartFrom::Latest,
             allow_non_restored_state: false,
@@ -100,6 +104,14 @@ impl LaunchOptions {
             guard_output: false,
             failpoints: Failpoints::none(),
         }
+    }
+}
+
+impl LaunchOptions {
+    /// The folder of the checkpoint store.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.checkpoint_dir.clone().unwrap_or_else(|| self.state_dir.join("checkpoints"))
     }
 }
 
@@ -140,9 +152,9 @@ pub struct Launched {
 ///
 /// # Errors
 /// When the folder cannot be read or the log is damaged.
-pub fn earlier_run(state_dir: &Path) -> Result<EarlierRun, PortError> {
-    let Some(job) = current_job(state_dir)? else { return Ok(EarlierRun::None) };
-    let blobs = LocalBlobs::open(state_dir.join("checkpoints"))?;
+pub fn earlier_run(options: &LaunchOptions) -> Result<EarlierRun, PortError> {
+    let Some(job) = current_job(&options.state_dir)? else { return Ok(EarlierRun::None) };
+    let blobs = LocalBlobs::open(options.checkpoints())?;
     let state = recover(&blobs, job)?;
     Ok(match state.terminal {
         // A stop and a failure leave something to go on with.
@@ -268,28 +280,33 @@ fn prepare(
 ) -> Result<Prepared, PortError> {
     let dir = &options.state_dir;
     let node = Arc::new(NodeFolder::open(dir.join("node"), nonce(seed, 1))?);
-    let earlier = earlier_run(dir)?;
+    let earlier = earlier_run(options)?;
     let mut keep = match (&options.start_from, &earlier) {
         (StartFrom::Latest, EarlierRun::Unfinished { job, .. }) => Some(*job),
         _ => None,
     };
     let mut start_from = options.start_from.clone();
     if options.guard_output && keep.is_none() {
-        keep = guard::output(outputs, dir, &start_from, &earlier)?;
+        keep = guard::output(outputs, options, &earlier)?;
         if keep.is_some() {
             // The savepoint is the newest checkpoint of the run that wrote the output.
             start_from = StartFrom::Latest;
         }
     }
     if keep.is_none() {
-        remove(&dir.join("checkpoints"))?;
+        if let EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. } = &earlier {
+            let folder = options.checkpoints().join(job_folder(*job));
+            if !is_inside(&start_from, &folder) {
+                remove(&folder)?;
+            }
+        }
         remove(&dir.join("node").join("state"))?;
     }
     let job = keep.unwrap_or_else(|| JobId::from_name(&format!("{name} {seed:016x}")));
     if keep.is_none() {
         set_current_job(dir, job)?;
     }
-    let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(dir.join("checkpoints"))?);
+    let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(options.checkpoints())?);
     let epoch = Epoch(recover(&*blobs, job)?.epoch.0 + 1);
     let writer = WriterNonce(nonce(seed, 2));
     let mut log = JobLog::open(Arc::clone(&blobs), job, epoch, writer, options.failpoints.clone())?;
@@ -343,6 +360,15 @@ fn retained(blobs: &dyn BlobStore, state: &LogState) -> Vec<Retained> {
             Retained { checkpoint: kept.checkpoint, purpose }
         })
         .collect()
+}
+
+/// Whether the job starts from a checkpoint in this folder.
+fn is_inside(start_from: &StartFrom, folder: &Path) -> bool {
+    let StartFrom::Savepoint(path) = start_from else { return false };
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
+    }
 }
 
 fn remove(folder: &Path) -> Result<(), PortError> {

@@ -11,17 +11,16 @@ use millstream_state::blob::LocalBlobs;
 use millstream_state::log::recover;
 use millstream_state::savepoint::read_savepoint;
 
-use super::{EarlierRun, StartFrom};
+use super::{EarlierRun, LaunchOptions, StartFrom};
 
 /// Makes the output fit what the job starts from. Answers the earlier run, if the savepoint is where its output stands:
 /// the job then goes on with that run.
 pub(super) fn output(
     outputs: &[Arc<dyn SinkOutput>],
-    state_dir: &Path,
-    start_from: &StartFrom,
+    options: &LaunchOptions,
     earlier: &EarlierRun,
 ) -> Result<Option<JobId>, PortError> {
-    match (start_from, earlier) {
+    match (&options.start_from, earlier) {
         (StartFrom::Nothing, _) | (StartFrom::Latest, EarlierRun::Over { .. }) => {
             outputs.iter().try_for_each(|output| output.clear())?;
         }
@@ -30,13 +29,13 @@ pub(super) fn output(
             if let Some(place) = committed(outputs)? {
                 return Err(PortError::fix_input(format!(
                     "{place} holds results, but {} knows of no run that wrote them: replace them with --fresh, or name another output folder",
-                    state_dir.display()
+                    options.state_dir.display()
                 )));
             }
         }
         (StartFrom::Savepoint(path), _) => {
             let Some(place) = committed(outputs)? else { return Ok(None) };
-            return newest_of_run(path, state_dir, earlier)?.map(Some).ok_or_else(|| {
+            return newest_of_run(path, options, earlier)?.map(Some).ok_or_else(|| {
                 PortError::fix_input(format!(
                     "{place} holds results that do not end where the savepoint {} was made: name another output folder, go on with the run that wrote them by leaving out -s, or start anew with --fresh",
                     path.display()
@@ -58,10 +57,10 @@ fn committed(outputs: &[Arc<dyn SinkOutput>]) -> Result<Option<String>, PortErro
 
 /// The earlier run, if the savepoint is its newest completed checkpoint: what is committed is exactly what the savepoint
 /// has behind it.
-fn newest_of_run(savepoint: &Path, state_dir: &Path, earlier: &EarlierRun) -> Result<Option<JobId>, PortError> {
+fn newest_of_run(savepoint: &Path, options: &LaunchOptions, earlier: &EarlierRun) -> Result<Option<JobId>, PortError> {
     let (EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. }) = earlier else { return Ok(None) };
     let manifest = read_savepoint(savepoint)?.manifest;
-    let blobs = LocalBlobs::open(state_dir.join("checkpoints"))?;
+    let blobs = LocalBlobs::open(options.checkpoints())?;
     let newest = recover(&blobs, *job)?.retained.last().map(|retained| retained.checkpoint);
     Ok((manifest.job == *job && newest == Some(manifest.checkpoint)).then_some(*job))
 }

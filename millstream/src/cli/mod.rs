@@ -69,6 +69,19 @@ fn exit_code(error: &Error) -> u8 {
 /// Runs a program that offers these jobs: reads the command line and carries it out. Without arguments the first job is
 /// run.
 ///
+/// ```no_run
+/// use millstream::prelude::*;
+///
+/// fn numbers(env: &Environment) -> millstream::Result<()> {
+///     env.from_sequence("numbers", 1..=10).filter(|n| n % 2 == 0).print();
+///     Ok(())
+/// }
+///
+/// fn main() -> millstream::Result<()> {
+///     millstream::main(millstream::jobs![numbers])
+/// }
+/// ```
+///
 /// Ends the process with the exit codes that `--help` names; it returns only for code 0.
 ///
 /// # Errors

@@ -104,9 +104,13 @@ pub(crate) fn run(request: Request, screen: &Screen) -> Result<Ending> {
 
 fn prepare(request: Request, screen: &Screen) -> Result<Prepared> {
     let Request { job, configuration, parameters, fresh, program, json } = request;
+    for key in settings::without_effect(&configuration) {
+        screen.message(&format!("warning: {key} has no effect on a run in one process"));
+    }
     let parameters = sample::defaults(&job, parameters, screen)?;
     let output = parameters.get("output")?.map_or_else(|| PathBuf::from(format!("out/{}", job.name)), PathBuf::from);
-    let options = settings::launch(&configuration, &parameters, settings::state_dir(&configuration, &output), fresh)?;
+    let options =
+        settings::launch(&configuration, &parameters, settings::state_dir(&job, &configuration, &output), fresh)?;
     let environment = settings::environment(&job, &configuration, parameters.clone());
     (job.build)(&environment)?;
     let graph = plan(environment.take_graph(), &settings::plan(&job, &configuration))?;
@@ -135,7 +139,7 @@ fn conclude(prepared: &Prepared, ending: Ending, ended: &embedded::Ended, screen
             if prepared.job.name == FRAUD_DETECTION.name {
                 print!("{}", summary::of_fraud_detection(&prepared.output, &prepared.program, ended.seconds)?);
             } else {
-                println!("{} finished in {:.2} s", prepared.job.name, ended.seconds);
+                screen.message(&format!("{} finished in {:.2} s", prepared.job.name, ended.seconds));
             }
             if has_summary {
                 println!("summary: {}", summary.display());

@@ -7,6 +7,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Clears the line of the cursor.
 const CLEAR: &str = "\r\x1b[2K";
+/// A line wider than the terminal is cut off: two lines could not be cleared.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 
 /// Where progress and messages go. Clones share the line.
 #[derive(Clone)]
@@ -32,9 +35,7 @@ impl Screen {
             return self.message(text);
         }
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        // Wider than the terminal, the line could not be cleared.
-        let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(120usize);
-        let text: String = text.chars().take(width.saturating_sub(1).max(20)).collect();
+        let text = format!("{NO_WRAP}{text}{WRAP}");
         write(format!("{CLEAR}{text}").as_bytes());
         *line = Some(text);
     }

@@ -12,6 +12,7 @@ use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::CheckpointingMode;
 use millstream_runtime::graph::chaining::PlanOptions;
+use millstream_runtime::ids::JobId;
 use millstream_runtime::job::RestartOptions;
 use millstream_state::failpoint::{self, Failpoints};
 
@@ -23,8 +24,26 @@ use crate::stream::{Environment, Parameters};
 const STATE_FOLDER: &str = ".millstream";
 
 /// Where a run keeps its state: the working directory, or beside its output.
-pub(super) fn state_dir(configuration: &Configuration, output: &Path) -> PathBuf {
-    configuration.get(&keys::WORKING_DIR).map_or_else(|| output.join(STATE_FOLDER), PathBuf::from)
+pub(super) fn state_dir(job: &Job, configuration: &Configuration, output: &Path) -> PathBuf {
+    let Some(working_dir) = configuration.get(&keys::WORKING_DIR) else { return output.join(STATE_FOLDER) };
+    // State belongs to an output: jobs that share the folder must not take over each other's.
+    let output = std::path::absolute(output).unwrap_or_else(|_| output.to_path_buf());
+    let place = JobId::from_name(&output.to_string_lossy()).to_string();
+    Path::new(&working_dir).join(format!("{}-{}", job.name, &place[..8]))
+}
+
+/// What is set but has no effect on a run in this process.
+pub(super) fn without_effect(configuration: &Configuration) -> Vec<&'static str> {
+    [
+        keys::AUTO_WATERMARK_INTERVAL.name,
+        keys::BATCH_BYTES.name,
+        keys::BUFFER_TIMEOUT.name,
+        keys::CHECKPOINT_RETENTION.name,
+        keys::TMP_DIRS.name,
+    ]
+    .into_iter()
+    .filter(|key| configuration.setting(key).is_some())
+    .collect()
 }
 
 /// The environment that a job is recorded in.
@@ -68,6 +87,8 @@ pub(super) fn launch(
     Ok(LaunchOptions {
         savepoint_dir: Some(savepoints.unwrap_or_else(|| state_dir.join("savepoints"))),
         start_from,
+        checkpoint_dir: configuration.get(&keys::CHECKPOINT_DIR).map(PathBuf::from),
+        allow_fallback: configuration.get(&keys::ALLOW_FALLBACK),
         allow_non_restored_state: configuration.get(&keys::IGNORE_UNCLAIMED_STATE),
         checkpoints: checkpoints(configuration),
         restart: restart(configuration)?,
