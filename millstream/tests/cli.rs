@@ -307,6 +307,26 @@ fn a_cancelled_run_is_no_success() {
 }
 
 #[test]
+fn a_job_that_fails_exits_with_1_and_goes_on_once_the_cause_is_repaired() {
+    let place = Place::new("failed");
+    let flags = ["-D", "source.rate-limit=4000", "-D", "restart-strategy.type=none"];
+    let mut running = place.start(&place.job(&flags));
+    running.until_checkpoint();
+    let (folder, aside) = (place.path("out/dead-letters"), place.path("aside"));
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(&folder, "no folder").unwrap();
+    let failed = running.wait();
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    assert!(failed.stderr.contains("dead-letters") && failed.stdout.is_empty(), "{}", failed.stderr);
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&aside, &folder).unwrap();
+    let resumed = run(&place, &place.job(&[]));
+    assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+    assert!(resumed.stderr.contains("unfinished run"), "{}", resumed.stderr);
+    assert_eq!(results(&place), undisturbed());
+}
+
+#[test]
 fn flags_win_over_the_environment_which_wins_over_the_file() {
     let place = Place::new("precedence");
     fs::write(place.path("millstream.toml"), "parallelism.default = 1\n[restt]\nport = 1\n").unwrap();

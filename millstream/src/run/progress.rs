@@ -53,7 +53,7 @@ impl Line {
 
 impl Progress {
     pub fn new(screen: Screen) -> Self {
-        Self { screen, samples: Vec::new(), failures_told: 0 }
+        Self { screen, samples: vec![(0.0, 0)], failures_told: 0 }
     }
 
     /// Shows how far the job is.
