@@ -319,8 +319,13 @@ fn prepare(
     }
     let restore = match &start_from {
         StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
-        // The job master looks for the newest whole checkpoint, for this deployment as for every later one.
-        StartFrom::Nothing | StartFrom::Latest => None,
+        StartFrom::Nothing => None,
+        // The job master looks for the newest whole checkpoint, for this deployment as for every later one. Before the
+        // first one, the savepoint that the run was started from is where it stands.
+        StartFrom::Latest => match &log.state().started_from {
+            Some(path) if log.state().retained.is_empty() => Some(import(Path::new(path), &*blobs, job, epoch)?),
+            _ => None,
+        },
     };
     let restored_from = match &restore {
         Some(restored) => Some(format!("savepoint {} ({})", restored.manifest.checkpoint, restored.path)),

@@ -43,6 +43,14 @@ impl LocalState {
         Ok(Self { store: Arc::new(store), job, lag: lag.max(1) })
     }
 
+    /// Makes the folds of older attempts stale, and waits for one that is running.
+    ///
+    /// # Errors
+    /// When a newer attempt has it.
+    pub fn lease(&self, attempt: AttemptId) -> Result<(), PortError> {
+        self.store.lease(attempt).map(drop)
+    }
+
     /// The record that all key groups of an operator stand at, and the first segment of the chain they lack.
     fn standing(
         &self,

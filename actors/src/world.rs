@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::ports::store::BlobStore;
-use millstream_runtime::ports::{Blocking, BlockingWork, Clock};
+use millstream_runtime::ports::{Blocking, BlockingWork, Clock, PortError};
 use millstream_runtime::time::Timestamp;
 use millstream_state::failpoint::Failpoints;
 
@@ -26,6 +26,18 @@ pub struct World {
     pub registry: Arc<Registry>,
     /// Seed of what is drawn at random (restart jitter, log nonces).
     pub seed: u64,
+}
+
+/// Runs code of users on a blocking thread: a panic fails what they were called for, not only the thread.
+///
+/// # Errors
+/// The panic's message.
+pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, PortError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        PortError::retry(format!("a panic in blocking work: {text}"))
+    })
 }
 
 /// Blocking work on tokio's pool of blocking threads.

@@ -88,6 +88,8 @@ pub struct JobMasterState {
     pub(super) refused: bool,
     pub(super) allow_non_restored_state: bool,
     pub(super) allow_fallback: bool,
+    /// How far each source had come at the restored cut, by vertex index.
+    pub(super) source_floors: Vec<(usize, Timestamp)>,
     pub(super) savepoint_dir: Option<String>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) local: Option<Arc<crate::local::LocalState>>,
@@ -190,6 +192,7 @@ impl JobMasterState {
             refused: false,
             allow_non_restored_state: arguments.allow_non_restored_state,
             allow_fallback: arguments.allow_fallback,
+            source_floors: Vec::new(),
             savepoint_dir: arguments.savepoint_dir,
             properties: arguments.properties,
             local: arguments.local,
@@ -232,14 +235,14 @@ impl JobMasterState {
                 self.ledger_free(myself);
             }
             JobMasterMessage::LedgerFree => self.ledger_free(myself),
-            JobMasterMessage::Tick => {
+            JobMasterMessage::Tick(due_ms) => {
                 let mut commands = Vec::new();
-                self.coordinator.tick(now_ms, &mut commands);
+                self.coordinator.tick(now_ms.max(due_ms), &mut commands);
                 self.carry_out(myself, commands).await;
             }
-            JobMasterMessage::RestartDue => {
+            JobMasterMessage::RestartDue(due_ms) => {
                 let mut commands = Vec::new();
-                self.job.restart_due(now_ms, &mut commands);
+                self.job.restart_due(now_ms.max(due_ms), &mut commands);
                 self.carry_out_job(myself, commands).await;
             }
             JobMasterMessage::Trigger { purpose, drain, target, reply } => {
@@ -358,7 +361,8 @@ impl JobMasterState {
         attempt: AttemptId,
         plan: Result<RestorePlan, PortError>,
     ) {
-        if self.job.attempt() != Some(attempt) || self.canceling == Some(attempt) {
+        // Cancelled meanwhile: nothing may be spawned any more.
+        if !self.job.is_deploying(attempt) {
             return;
         }
         match plan {

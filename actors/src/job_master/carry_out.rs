@@ -13,6 +13,7 @@ use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId, SubtaskIndex};
 use millstream_runtime::job::{Command as JobCommand, Failure};
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::time::MIN_TIMESTAMP;
 use millstream_state::log::Look;
 use ractor::{ActorRef, RpcReplyPort};
 
@@ -26,6 +27,7 @@ use super::report::SubtaskStatus;
 use super::restore::{RestorePlan, Restored, plan};
 use crate::metrics::job::{Availability, LastCheckpoint};
 use crate::subtask::{Deployment, SubtaskMessage};
+use crate::world::caught;
 
 type Myself = ActorRef<JobMasterMessage>;
 
@@ -48,10 +50,10 @@ impl JobMasterState {
                 JobCommand::ScheduleRestart { at_ms } => {
                     let after = u64::try_from(at_ms - now_ms).unwrap_or(0);
                     tracing::info!("the job restarts in {after} ms");
-                    myself.send_after(Duration::from_millis(after), || JobMasterMessage::RestartDue);
+                    myself.send_after(Duration::from_millis(after), move || JobMasterMessage::RestartDue(at_ms));
                 }
                 JobCommand::RecordFailure { attempt, restarts } => {
-                    self.blueprint.world.registry.job(&self.scope()).metrics().set_restarts(self.job.restarts());
+                    self.metrics.metrics().set_restarts(self.job.restarts());
                     self.metrics.metrics().set_availability(Availability::Down(now_ms));
                     let what = if restarts { "it is restarted" } else { "it is not restarted" };
                     tracing::error!(%attempt, "the job failed: {what}");
@@ -69,13 +71,10 @@ impl JobMasterState {
         }
     }
 
-    fn scope(&self) -> crate::metrics::JobScope {
-        crate::metrics::JobScope { job: self.blueprint.job, name: self.blueprint.graph.name.clone() }
-    }
-
     async fn cancel_subtasks(&mut self, myself: &Myself, attempt: AttemptId, more: &mut Vec<JobCommand>) {
         let now_ms = self.now_ms();
         self.canceling = Some(attempt);
+        self.deploy_wanted = None;
         for member in self.members.values_mut() {
             if !member.gone {
                 member.actor.stop(None);
@@ -137,8 +136,10 @@ impl JobMasterState {
         world.blocking.clone().run(Box::new(move || {
             let prepared =
                 prepare(&mut ledger, attempt, given, fallback, consent, look).and_then(|(restored, messages)| {
+                    // A fold of the attempt before may be running: what it changes must not change under the readers.
+                    local.as_ref().map_or(Ok(()), |local| local.lease(attempt))?;
                     let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
-                    let mut plan = plan(&graph, restored, &world.blobs, allow, &*make_reader)?;
+                    let mut plan = caught(|| plan(&graph, restored, &world.blobs, allow, &*make_reader))??;
                     plan.messages.extend(messages);
                     Ok(plan)
                 });
@@ -148,9 +149,10 @@ impl JobMasterState {
     }
 
     pub(super) async fn deploy(&mut self, myself: &Myself, attempt: AttemptId, plan: RestorePlan) {
-        let RestorePlan { mut subtasks, enumerators, restored, messages } = plan;
+        let RestorePlan { mut subtasks, enumerators, source_floors, restored, messages } = plan;
         messages.iter().for_each(|message| tracing::warn!("{message}"));
         self.attempt = Some(attempt);
+        self.source_floors = source_floors;
         if let Some(Restored { manifest, path, is_savepoint }) = &restored {
             let kind = if *is_savepoint { "savepoint" } else { "checkpoint" };
             tracing::info!(%attempt, "restoring from {kind} {} ({path})", manifest.checkpoint);
@@ -260,7 +262,7 @@ impl JobMasterState {
                 Command::Answer { request, result } => self.answer(request, result),
                 Command::WakeAt(at_ms) => {
                     let after = u64::try_from(at_ms - now_ms).unwrap_or(0);
-                    myself.send_after(Duration::from_millis(after), || JobMasterMessage::Tick);
+                    myself.send_after(Duration::from_millis(after), move || JobMasterMessage::Tick(at_ms));
                 }
                 Command::Settled { .. } => {
                     self.settled = true;
@@ -334,7 +336,7 @@ impl JobMasterState {
         let myself = myself.clone();
         self.blueprint.world.blocking.run(Box::new(move || {
             let mut enumerator: Box<dyn SplitEnumerator> = enumerator;
-            let splits = enumerator.discover();
+            let splits = caught(|| enumerator.discover()).and_then(|splits| splits);
             let discovery = Discovery { vertex, enumerator, splits };
             drop(myself.cast(JobMasterMessage::Discovered(attempt, Box::new(discovery))));
         }));
@@ -362,11 +364,21 @@ impl JobMasterState {
 
     fn assign(&self, assignment: Option<Assignment>) {
         let Some(Assignment { vertex, splits, initial, last }) = assignment else { return };
+        let floor = if initial {
+            self.source_floors.iter().find(|(of, _)| *of == vertex).map_or(MIN_TIMESTAMP, |(_, floor)| *floor)
+        } else {
+            self.members
+                .values()
+                .filter(|member| member.vertex == vertex)
+                .map(|member| member.metrics.output_watermark())
+                .max()
+                .unwrap_or(MIN_TIMESTAMP)
+        };
         let vertex = self.blueprint.graph.vertices[vertex].id;
         for (index, splits) in (0..).zip(splits) {
             let id = SubtaskId { vertex, index: SubtaskIndex(index) };
             if let Some(member) = self.members.get(&id) {
-                drop(member.actor.cast(SubtaskMessage::Assign { splits, initial, last }));
+                drop(member.actor.cast(SubtaskMessage::Assign { splits, initial, last, floor }));
             }
         }
     }

@@ -4,6 +4,7 @@ use millstream_runtime::checkpoint::coordinator::AckMetrics;
 use millstream_runtime::checkpoint::manifest::Ack;
 use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
 use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::time::Timestamp;
 use ractor::RpcReplyPort;
 
 use super::enumerators::Discovery;
@@ -64,10 +65,11 @@ pub enum JobMasterMessage {
     LedgerBack(Box<Ledger>),
     /// Something that waits for the ledger may try again.
     LedgerFree,
-    /// The coordinator wanted to be woken.
-    Tick,
-    /// The job machine wanted to be woken.
-    RestartDue,
+    /// The coordinator wanted to be woken at this time. The time of day may say that it is earlier: it is not to wait
+    /// for a call that has come.
+    Tick(Timestamp),
+    /// The job machine wanted to be woken at this time.
+    RestartDue(Timestamp),
     /// A checkpoint or savepoint is asked for; the answer comes when it is durable.
     Trigger {
         /// What for.

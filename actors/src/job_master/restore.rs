@@ -37,6 +37,8 @@ pub struct RestorePlan {
     pub subtasks: BTreeMap<SubtaskId, SubtaskRestore>,
     /// Enumerators by vertex index.
     pub enumerators: Vec<(usize, Box<dyn SplitEnumerator>)>,
+    /// How far each source had come, by vertex index: files found later are late against it.
+    pub source_floors: Vec<(usize, Timestamp)>,
     /// The checkpoint that was restored, for statistics.
     pub restored: Option<Restored>,
     /// What to tell the user: damaged checkpoints passed over, state left behind.
@@ -73,13 +75,14 @@ pub fn plan(
     let mut plan = RestorePlan {
         subtasks: BTreeMap::new(),
         enumerators: Vec::new(),
+        source_floors: Vec::new(),
         restored: restored.clone(),
         messages: Vec::new(),
     };
     let manifest = restored.as_ref().map(|restored| &*restored.manifest);
     let checkpoint = manifest.map(|manifest| manifest.checkpoint).unwrap_or_default();
     if let Some(manifest) = manifest {
-        check(graph, manifest, allow_non_restored_state, &mut plan.messages)?;
+        check(graph, manifest, blobs, allow_non_restored_state, &mut plan.messages)?;
     }
     for (index, vertex) in graph.vertices.iter().enumerate() {
         if let Some((uid, factory)) = &vertex.enumerator {
@@ -92,6 +95,10 @@ pub fn plan(
         }
         let old = manifest.map(|manifest| old_vertices(vertex, manifest)).unwrap_or_default();
         let old = old.into_iter().map(|vertex| OldVertex::open(vertex, blobs)).collect::<Result<Vec<_>, _>>()?;
+        let come = old.iter().flat_map(|old| &old.readers).filter_map(|readers| readers.last());
+        if let Some(floor) = come.map(|newest| newest.watermark()).max() {
+            plan.source_floors.push((index, floor));
+        }
         for subtask in 0..vertex.parallelism {
             let id = SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) };
             plan.subtasks.insert(id, restore_subtask(vertex, subtask, &old, checkpoint, make_reader)?);
@@ -103,6 +110,7 @@ pub fn plan(
 fn check(
     graph: &JobGraph,
     manifest: &Manifest,
+    blobs: &Arc<dyn BlobStore>,
     allow_non_restored_state: bool,
     messages: &mut Vec<String>,
 ) -> Result<(), PortError> {
@@ -114,10 +122,13 @@ fn check(
     }
     let known: Vec<&OperatorUid> = graph.vertices.iter().flat_map(|vertex| &vertex.operators).collect();
     for old in &manifest.vertices {
-        let has_state = old.subtasks.iter().any(|subtask| !subtask.segments.is_empty());
-        let orphans: Vec<_> =
+        let mut orphans: Vec<_> =
             old.operators.iter().filter(|uid| !known.contains(uid)).map(|uid| uid.0.as_str()).collect();
-        if has_state && !orphans.is_empty() {
+        if !orphans.is_empty() {
+            let stateful = stateful_operators(old, blobs)?;
+            orphans.retain(|uid| stateful.iter().any(|stateful| stateful.0 == *uid));
+        }
+        if !orphans.is_empty() {
             let orphans = orphans.join("', '");
             if !allow_non_restored_state {
                 return Err(PortError::fix_input(format!(
@@ -138,6 +149,22 @@ fn check(
         }
     }
     Ok(())
+}
+
+/// Operators of a vertex that have stored anything that would be missed.
+fn stateful_operators(old: &VertexState, blobs: &Arc<dyn BlobStore>) -> Result<Vec<OperatorUid>, PortError> {
+    let mut stateful = Vec::new();
+    for newest in old.subtasks.iter().filter_map(|subtask| subtask.segments.last()) {
+        let reader = SegmentReader::open(blobs, newest)?;
+        for uid in reader.operators() {
+            let states = reader.operator_states(uid)?;
+            let missed = states.iter().any(|state| !state.items.is_empty() && !state.name.starts_with('_'));
+            if missed || !reader.declarations(uid).is_empty() {
+                stateful.push(uid.clone());
+            }
+        }
+    }
+    Ok(stateful)
 }
 
 fn old_vertices<'a>(vertex: &JobVertex, manifest: &'a Manifest) -> Vec<&'a VertexState> {
@@ -182,15 +209,14 @@ fn restore_subtask(
         for of_subtask in &vertex.readers {
             for reader in of_subtask {
                 let kept = intersection(&reader.reference().key_groups, &groups);
+                // Segments from before an earlier rescale may know a later time of some key groups.
+                for group in kept.clone() {
+                    let floor = &mut restore.watermark_floor[usize::from(group - groups.start)];
+                    *floor = (*floor).max(reader.watermark());
+                }
                 if !kept.is_empty() {
                     restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
                     readers.push(Arc::clone(reader));
-                }
-            }
-            if let Some(newest) = of_subtask.last() {
-                for group in intersection(&newest.reference().key_groups, &groups) {
-                    let floor = &mut restore.watermark_floor[usize::from(group - groups.start)];
-                    *floor = (*floor).max(newest.watermark());
                 }
             }
         }

@@ -150,11 +150,11 @@ impl SubtaskStateful {
                     self.send_flush(myself);
                 }
             }
-            SubtaskMessage::Assign { splits, initial, last } => {
+            SubtaskMessage::Assign { splits, initial, last, floor } => {
                 if let Some(millstream_runtime::chain::head::ChainHead::Source(source)) =
                     self.driver.as_mut().map(Driver::chain)
                 {
-                    source.assign(splits, initial, last)?;
+                    source.assign(splits, initial, last, floor)?;
                 }
             }
             SubtaskMessage::Trigger { barrier, drain, triggered_ms } => {

@@ -19,6 +19,7 @@ use super::message::SubtaskMessage;
 use super::snapshot::{Compacted, Encoding, Written};
 use crate::job_master::message::SubtaskReport;
 use crate::local::Folder;
+use crate::world::caught;
 
 /// Merged segments are split by key groups above about this size.
 const COMPACTED_BYTES: u64 = 256 << 20;
@@ -44,7 +45,7 @@ impl SubtaskStateful {
             sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
             ..AckMetrics::default()
         };
-        let watermark = driver.cut_watermark();
+        let watermark = driver.cut_watermark(&self.context.task.watermark_floor);
         self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns });
         Ok(())
     }
@@ -69,7 +70,10 @@ impl SubtaskStateful {
         let Some(work) = work else { return };
         let myself = myself.clone();
         self.arguments.world.blocking.run(Box::new(move || {
-            drop(myself.cast(SubtaskMessage::Written(Box::new(work()))));
+            drop(myself.cast(match caught(work) {
+                Ok(written) => SubtaskMessage::Written(Box::new(written)),
+                Err(error) => SubtaskMessage::WorkFailed(error),
+            }));
         }));
     }
 

@@ -10,6 +10,7 @@ use millstream_runtime::element::{Barrier, Element, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::VertexOutput;
 use millstream_runtime::ids::{ChannelIndex, CheckpointId, OperatorUid};
+use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::Split;
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::LogPosition;
@@ -45,6 +46,8 @@ pub enum SubtaskMessage {
         initial: bool,
         /// There will be no more.
         last: bool,
+        /// Rows of these splits at or below it are late.
+        floor: Timestamp,
     },
     /// Take a checkpoint (sources only).
     Trigger {
@@ -78,6 +81,8 @@ pub enum SubtaskMessage {
     Written(Box<Written>),
     /// A part of the segment chain was merged into one file.
     Compacted(Box<Compacted>),
+    /// Blocking work of an operator panicked: its answer will never come.
+    WorkFailed(PortError),
     /// A processing-time timer asked for.
     Timer,
 }

@@ -146,6 +146,12 @@ impl Job {
         self.attempt
     }
 
+    /// Whether the subtasks of this deployment are still wanted and not all running.
+    #[must_use]
+    pub fn is_deploying(&self, attempt: AttemptId) -> bool {
+        self.attempt == Some(attempt) && self.subtasks == Subtasks::Deploying
+    }
+
     /// Restarts so far (Flink's `numRestarts`).
     #[must_use]
     pub fn restarts(&self) -> u64 {

@@ -172,6 +172,9 @@ pub struct LogState {
     pub attempt: Option<AttemptId>,
     /// How the job ended, unless it was restored since.
     pub terminal: Option<TerminalState>,
+    /// The savepoint that the newest deployment started from, if it was one.
+    #[serde(default)]
+    pub started_from: Option<String>,
 }
 
 impl LogState {
@@ -181,9 +184,10 @@ impl LogState {
         self.epoch = self.epoch.max(record.epoch);
         match &record.kind {
             RecordKind::Sealed { epoch } => self.epoch = self.epoch.max(*epoch),
-            RecordKind::Restored { attempt, .. } => {
+            RecordKind::Restored { attempt, savepoint, .. } => {
                 self.attempt = Some(*attempt);
                 self.terminal = None;
+                self.started_from.clone_from(savepoint);
             }
             RecordKind::CheckpointCompleted { checkpoint, retained } => {
                 self.last_checkpoint = self.last_checkpoint.max(*checkpoint);
