@@ -211,7 +211,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         );
         receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
     };
-    let Prepared { job, ledger, restore, restored_from, local, retained, blobs } = prepared;
+    let Prepared { job, ledger, restore, restored_from, local, node, retained, blobs } = prepared;
     for name in &graph.without_uid {
         tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
     }
@@ -243,6 +243,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string_lossy().into_owned()),
         properties: options.properties,
         local: local.map(Arc::new),
+        node,
     };
     let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
         .await
@@ -268,6 +269,7 @@ struct Prepared {
     restore: Option<Restored>,
     restored_from: Option<String>,
     local: Option<LocalState>,
+    node: Arc<NodeFolder>,
     retained: Vec<Retained>,
     blobs: Arc<dyn BlobStore>,
 }
@@ -342,7 +344,7 @@ fn prepare(
         blobs: Arc::clone(&blobs),
         failpoints: options.failpoints.clone(),
     };
-    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, local, retained, blobs })
+    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, local, node, retained, blobs })
 }
 
 /// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.

@@ -9,6 +9,7 @@ use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
 use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_runtime::time::Timestamp;
+use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 
 use super::deployment::{Blueprint, Member};
@@ -47,6 +48,8 @@ pub struct JobArguments {
     pub properties: Vec<(String, String)>,
     /// Keeps the node's materialisation of keyed state.
     pub local: Option<Arc<crate::local::LocalState>>,
+    /// Locked until the job has ended, so that nobody else runs it meanwhile.
+    pub node: Arc<NodeFolder>,
 }
 
 /// A request that waits for its checkpoint.
@@ -93,6 +96,7 @@ pub struct JobMasterState {
     pub(super) savepoint_dir: Option<String>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) local: Option<Arc<crate::local::LocalState>>,
+    pub(super) node: Option<Arc<NodeFolder>>,
     pub(super) metrics: Registered<JobMetrics>,
     pub(super) started_ms: Timestamp,
     pub(super) ended_ms: Option<Timestamp>,
@@ -196,6 +200,7 @@ impl JobMasterState {
             savepoint_dir: arguments.savepoint_dir,
             properties: arguments.properties,
             local: arguments.local,
+            node: Some(arguments.node),
             metrics,
             started_ms: now_ms,
             ended_ms: None,

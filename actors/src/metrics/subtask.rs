@@ -173,6 +173,12 @@ impl SubtaskMetrics {
         self.input_watermark.store(watermark, Relaxed);
     }
 
+    /// Last watermark sent.
+    #[must_use]
+    pub fn output_watermark(&self) -> Timestamp {
+        self.output_watermark.load(Relaxed)
+    }
+
     /// A watermark was sent.
     #[inline]
     pub fn set_output_watermark(&self, watermark: Timestamp) {

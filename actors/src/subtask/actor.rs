@@ -246,8 +246,8 @@ impl SubtaskStateful {
         self.measure(&step);
         match step {
             Step::Worked => {
-                self.wake(myself);
                 self.flush_when_due(myself)?;
+                self.wake(myself);
             }
             Step::Snapshot(barrier) => {
                 self.snapshot(myself, barrier)?;
@@ -384,7 +384,8 @@ impl SubtaskStateful {
     }
 
     fn wake(&mut self, myself: &ActorRef<SubtaskMessage>) {
-        if !self.wake_sent {
+        // Every message makes a step, a flush that is under way as well.
+        if !self.wake_sent && !self.flush_sent {
             self.wake_sent = true;
             drop(myself.cast(SubtaskMessage::Wake));
         }

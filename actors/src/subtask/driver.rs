@@ -246,9 +246,11 @@ impl Driver {
         self.time_due = Some(now_ms);
     }
 
-    /// The watermark to store in a cut.
+    /// The watermark to store in a cut: never below what every restored key group had seen, even before the first
+    /// watermark of this attempt has come.
     #[must_use]
-    pub fn cut_watermark(&self) -> Timestamp {
-        if self.ended { MAX_TIMESTAMP } else { self.input.watermark }
+    pub fn cut_watermark(&self, floor: &[Timestamp]) -> Timestamp {
+        let floor = floor.iter().copied().min().unwrap_or(MIN_TIMESTAMP);
+        if self.ended { MAX_TIMESTAMP } else { self.input.watermark.max(floor) }
     }
 }

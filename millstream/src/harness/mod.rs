@@ -161,7 +161,7 @@ impl Harness {
             for (subtask, reader) in readers.enumerate() {
                 let mine = splits.iter().skip(subtask).step_by(parallelism).cloned().collect();
                 if let millstream_runtime::chain::head::ChainHead::Source(source) = reader.chain() {
-                    source.assign(mine, initial, *bounded)?;
+                    source.assign(mine, initial, *bounded, millstream_runtime::time::MIN_TIMESTAMP)?;
                 }
             }
         }

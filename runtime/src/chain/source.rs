@@ -31,11 +31,12 @@ pub enum SourcePoll {
 /// A source as the actor sees it.
 pub trait SourceStage: Send {
     /// Takes over splits found by the enumerator. `initial`: the first assignment of the attempt (after this the
-    /// watermark may advance); `last`: there will be no more.
+    /// watermark may advance); `last`: there will be no more. Rows of these splits at or below `floor`, or at or below
+    /// what this reader has promised, are late.
     ///
     /// # Errors
     /// When a position cannot be understood.
-    fn assign(&mut self, splits: Vec<Split>, initial: bool, last: bool) -> Result<(), PortError>;
+    fn assign(&mut self, splits: Vec<Split>, initial: bool, last: bool, floor: Timestamp) -> Result<(), PortError>;
 
     /// Reads and pushes one batch.
     ///
@@ -264,12 +265,11 @@ fn paused_or_more(flow: Flow) -> SourcePoll {
 }
 
 impl<T: Send + 'static> SourceStage for SourceOperator<T> {
-    fn assign(&mut self, splits: Vec<Split>, initial: bool, last: bool) -> Result<(), PortError> {
+    fn assign(&mut self, splits: Vec<Split>, initial: bool, last: bool, floor: Timestamp) -> Result<(), PortError> {
         if initial {
             self.assigned = true;
         }
-        // A split found later is late against what was promised already.
-        self.add(splits, if initial { MIN_TIMESTAMP } else { self.emitted })?;
+        self.add(splits, floor.max(self.emitted))?;
         if last {
             self.reader.no_more_splits();
         }

@@ -3,7 +3,6 @@
 //! A barrier *freezes* the table in constant time per key group. Frozen entries are encoded later, one group at a time
 //! between batches; a write that comes first saves the frozen value (copy-on-write). Nothing is serialised per record.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -58,21 +57,58 @@ struct Entry<N, K, V> {
 
 struct Group<N, K, V> {
     table: HashTable<Entry<N, K, V>>,
-    /// Tombstones of this epoch, by encoded key.
-    deleted: BTreeMap<Vec<u8>, ()>,
+    /// Tombstones of this epoch.
+    deleted: Tombstones<N, K>,
     /// Tombstones whose entries the local store may still serve, while the group is not resident.
-    hidden: BTreeMap<Vec<u8>, ()>,
+    hidden: Tombstones<N, K>,
     /// Every entry of the group is in the table: a miss is an answer.
     resident: bool,
     changed: bool,
-    frozen: Option<Frozen>,
+    frozen: Option<Box<Frozen<N, K>>>,
 }
 
 /// What the freeze of a group set aside until it is encoded.
-struct Frozen {
-    deleted: BTreeMap<Vec<u8>, ()>,
+struct Frozen<N, K> {
+    deleted: Tombstones<N, K>,
     /// Values overwritten since the freeze.
     saved: Entries,
+}
+
+/// Keys of deleted entries, typed: functions that move timers delete as often as they insert.
+struct Tombstones<N, K>(HashTable<(N, K)>);
+
+impl<N, K> Default for Tombstones<N, K> {
+    fn default() -> Self {
+        Self(HashTable::new())
+    }
+}
+
+impl<N: Key, K: Key> Tombstones<N, K> {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
+    fn contains(&self, hash: u64, namespace: &N, key: &K) -> bool {
+        !self.is_empty() && self.0.find(hash, |known| known.1 == *key && known.0 == *namespace).is_some()
+    }
+
+    fn insert(&mut self, hash: u64, namespace: &N, key: &K) {
+        if !self.contains(hash, namespace, key) {
+            let rehash = |known: &(N, K)| table_hash(known.1.key_hash(), &known.0);
+            self.0.insert_unique(hash, (namespace.clone(), key.clone()), rehash);
+        }
+    }
+
+    #[inline]
+    fn remove(&mut self, hash: u64, namespace: &N, key: &K) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let found = self.0.find_entry(hash, |known| known.1 == *key && known.0 == *namespace);
+        found.map(|known| known.remove()).is_ok()
+    }
 }
 
 /// Typed entries (namespace, key) -> value of the key groups of one subtask.
@@ -89,8 +125,8 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     pub fn new(groups: Range<u16>) -> Self {
         let group = || Group {
             table: HashTable::new(),
-            deleted: BTreeMap::new(),
-            hidden: BTreeMap::new(),
+            deleted: Tombstones::default(),
+            hidden: Tombstones::default(),
             resident: true,
             changed: false,
             frozen: None,
@@ -175,15 +211,11 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             }
             Slot::Vacant(vacant) => {
                 let mut fresh = if *resident { FRESH } else { 0 };
-                let tombstones = !deleted.is_empty() || !hidden.is_empty();
-                if tombstones || frozen.as_ref().is_some_and(|frozen| !frozen.deleted.is_empty()) {
-                    let key = encoded(namespace, &at.key);
-                    hidden.remove(&key);
-                    if deleted.remove(&key).is_some()
-                        || frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains_key(&key))
-                    {
-                        fresh = 0;
-                    }
+                hidden.remove(hash, namespace, &at.key);
+                if deleted.remove(hash, namespace, &at.key)
+                    || frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains(hash, namespace, &at.key))
+                {
+                    fresh = 0;
                 }
                 *changed = true;
                 let entry = Entry {
@@ -202,18 +234,17 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     pub fn remove(&mut self, at: &KeyContext<K>, namespace: &N) -> Option<V> {
         let slot = self.slot(at.group);
         let Group { table, deleted, hidden, resident, changed, frozen } = &mut self.groups[slot];
-        let found = table
-            .find_entry(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace);
+        let hash = table_hash(at.hash, namespace);
+        let found = table.find_entry(hash, |entry| entry.key == at.key && entry.namespace == *namespace);
         let Ok(occupied) = found else { return None };
         let (mut entry, _) = occupied.remove();
         let was_fresh = entry.changed & FRESH != 0 && entry.changed & EPOCH == self.epoch;
         touch(&mut entry, self.epoch, frozen, changed);
         if !was_fresh {
-            let key = encoded(&entry.namespace, &entry.key);
             if !*resident {
-                hidden.insert(key.clone(), ());
+                hidden.insert(hash, namespace, &at.key);
             }
-            deleted.insert(key, ());
+            deleted.insert(hash, namespace, &at.key);
         }
         Some(entry.value)
     }
@@ -234,7 +265,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             assert!(group.frozen.is_none(), "a cut begins only after the one before is encoded");
             if group.changed {
                 let deleted = std::mem::take(&mut group.deleted);
-                group.frozen = Some(Frozen { deleted, saved: Entries::default() });
+                group.frozen = Some(Box::new(Frozen { deleted, saved: Entries::default() }));
                 group.changed = false;
             }
         }
@@ -256,13 +287,20 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let frozen_epoch = self.epoch - 1;
         let slot = self.slot(group);
         let cell = &mut self.groups[slot];
-        let Some(Frozen { deleted, saved: mut entries }) = cell.frozen.take() else { return Ok(None) };
+        let Some(frozen) = cell.frozen.take() else { return Ok(None) };
+        let Frozen { deleted, saved: mut entries } = *frozen;
         for entry in cell.table.iter_mut().filter(|entry| entry.changed & EPOCH == frozen_epoch) {
             push_encoded(&mut entries, &entry.namespace, &entry.key, &entry.value)?;
             entry.changed = frozen_epoch;
         }
-        for (key, ()) in deleted {
-            entries.push(&key, None);
+        for (namespace, key) in &deleted.0 {
+            entries.push_with(
+                |out| {
+                    namespace.encode_key(out);
+                    key.encode_key(out);
+                },
+                |_| false,
+            );
         }
         Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
     }
@@ -292,9 +330,8 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         if group.resident || self.get(at, namespace).is_some() {
             return;
         }
-        let key = encoded(namespace, &at.key);
-        if !group.hidden.contains_key(&key) {
-            out.push(EntryAddress { state, group: at.group, key });
+        if !group.hidden.contains(table_hash(at.hash, namespace), namespace, &at.key) {
+            out.push(EntryAddress { state, group: at.group, key: encoded(namespace, &at.key) });
         }
     }
 
@@ -309,11 +346,12 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let key = K::decode_key(&mut input).map_err(wrong_key)?;
         let slot = self.slot(group);
         let cell = &mut self.groups[slot];
-        if cell.hidden.contains_key(key_bytes) {
+        let hash = table_hash(key.key_hash(), &namespace);
+        if cell.hidden.contains(hash, &namespace, &key) {
             return Ok(());
         }
         let found = cell.table.entry(
-            table_hash(key.key_hash(), &namespace),
+            hash,
             |entry| entry.key == key && entry.namespace == namespace,
             |entry| table_hash(entry.key.key_hash(), &entry.namespace),
         );
@@ -333,7 +371,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     pub fn finish_restore(&mut self, group: KeyGroup) {
         let slot = self.slot(group);
         self.groups[slot].resident = true;
-        self.groups[slot].hidden.clear();
+        self.groups[slot].hidden = Tombstones::default();
     }
 }
 
@@ -352,7 +390,7 @@ fn table_hash<N: Key>(key: KeyHash, namespace: &N) -> u64 {
 fn touch<N: Key, K: Key, V: StateValue>(
     entry: &mut Entry<N, K, V>,
     epoch: u32,
-    frozen: &mut Option<Frozen>,
+    frozen: &mut Option<Box<Frozen<N, K>>>,
     changed: &mut bool,
 ) {
     if entry.changed & EPOCH != epoch {
@@ -365,7 +403,7 @@ fn touch<N: Key, K: Key, V: StateValue>(
 fn save_and_stamp<N: Key, K: Key, V: StateValue>(
     entry: &mut Entry<N, K, V>,
     epoch: u32,
-    frozen: &mut Option<Frozen>,
+    frozen: &mut Option<Box<Frozen<N, K>>>,
     changed: &mut bool,
 ) {
     if let Some(frozen) = frozen
