@@ -132,7 +132,7 @@ pub fn generate(options: &Options, output: &Path, progress: &mut dyn FnMut(u64))
         files.write(file, &writer.line)?;
         report.lines += 1;
         report.bytes += writer.line.len() as u64;
-        if report.lines % PROGRESS_LINES == 0 {
+        if report.lines.is_multiple_of(PROGRESS_LINES) {
             progress(report.lines);
         }
     }

@@ -197,12 +197,12 @@ impl UserState {
             let amount = u128::from(held.amount_cents);
             out.push(self.alert(Rule::BlockedUser, &held, amount, vec![held.transaction_id]));
         }
-        if let Some(previous) = self.previous {
-            if is_impossible(&previous, &held, rules) {
-                let amount = u128::from(previous.amount_cents) + u128::from(held.amount_cents);
-                let transactions = vec![previous.transaction_id, held.transaction_id];
-                out.push(self.alert(Rule::ImpossibleTravel, &held, amount, transactions));
-            }
+        if let Some(previous) = self.previous
+            && is_impossible(&previous, &held, rules)
+        {
+            let amount = u128::from(previous.amount_cents) + u128::from(held.amount_cents);
+            let transactions = vec![previous.transaction_id, held.transaction_id];
+            out.push(self.alert(Rule::ImpossibleTravel, &held, amount, transactions));
         }
         self.previous = Some(Stop {
             time: held.time,

@@ -98,7 +98,7 @@ fn assert_continued(plan: &Torment, run: &Run, checkpointed: bool) {
 /// The parallelism of the next run: every second one is another.
 fn resume_at(tally: &mut Tally, before: u64, random: &mut Random) -> u64 {
     tally.resumes += 1;
-    if tally.resumes % 2 == 0 {
+    if tally.resumes.is_multiple_of(2) {
         return before;
     }
     tally.resumes_rescaled += 1;

@@ -169,7 +169,7 @@ impl Plan {
     fn plant_blocked(&self, case: u64, random: &mut Random, events: &mut Vec<Event>) {
         let user_id = self.planted_user(case, 3);
         let (start, length) =
-            if case % 2 == 0 { (SAMPLE_START, self.span_ms()) } else { (self.middle(), self.span_ms() / 2) };
+            if case.is_multiple_of(2) { (SAMPLE_START, self.span_ms()) } else { (self.middle(), self.span_ms() / 2) };
         for _ in 0..3 {
             let time = start + random.below_i64(length);
             events.push(Event { time, user_id, amount_cents: ordinary_amount(random), city: home(user_id) });

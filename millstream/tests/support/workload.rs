@@ -171,11 +171,11 @@ impl Watch {
             if self.job.is_none() {
                 self.job = self.rest.running_job().map(|id| (id, Instant::now()));
             }
-            if let Some((id, _)) = &self.job {
-                if let Some((completed, restored)) = self.rest.checkpoints(id) {
-                    self.completed = completed;
-                    self.restored = Some(restored > 0);
-                }
+            if let Some((id, _)) = &self.job
+                && let Some((completed, restored)) = self.rest.checkpoints(id)
+            {
+                self.completed = completed;
+                self.restored = Some(restored > 0);
             }
             let hangs = self.started.elapsed() > PATIENCE;
             let due = matches!(ending, Ending::Kill { after } if self.job.is_some() && self.running() >= *after);
