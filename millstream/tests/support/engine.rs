@@ -1,0 +1,567 @@
+//! What the tests of whole jobs in one process share: a source that gives records when the test says so, a sink whose
+//! target outlives every attempt and can be made to fail, places that panic, and waiting for a condition.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use millstream::prelude::*;
+use millstream::stream::Parameters;
+use millstream_actors::job_master::JobHandle;
+use millstream_actors::job_master::handle::JobOutcome;
+use millstream_actors::job_master::report::JobReport;
+use millstream_actors::launch::{LaunchOptions, Launched, launch};
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::graph::chaining::{PlanOptions, plan};
+use millstream_runtime::job::{JobStatus, RestartOptions};
+
+/// No test takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn new_runtime() -> tokio::runtime::Runtime {
+    // For whoever looks into a failure: RUST_LOG=info.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    drop(tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init());
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// Runs a test on a runtime of its own, within a minute.
+pub fn run<F: Future<Output = ()>>(test: F) {
+    new_runtime().block_on(within_a_minute(test));
+}
+
+pub async fn within_a_minute<F: Future>(test: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, test).await.expect("done within a minute")
+}
+
+/// Waits for a condition; the time-out of the test ends what never comes.
+pub async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+pub async fn report(handle: &JobHandle) -> Box<JobReport> {
+    handle.report().await.expect("the job answers")
+}
+
+pub async fn until_completed(handle: &JobHandle, checkpoints: u64) {
+    until(async || report(handle).await.checkpoints.counts().completed >= checkpoints).await;
+}
+
+pub async fn until_status(handle: &JobHandle, status: JobStatus) {
+    until(async || report(handle).await.status == status).await;
+}
+
+/// Checkpoints every 20 ms, restarts at once, any number of failed checkpoints.
+pub fn options(state: &Path) -> LaunchOptions {
+    let mut options = LaunchOptions::new(state);
+    options.checkpoints.interval_ms = Some(20);
+    options.checkpoints.tolerable_failed = None;
+    options.restart = RestartOptions::FixedDelay { attempts: 1_000, delay_ms: 1 };
+    options.savepoint_dir = Some(state.join("savepoints"));
+    options.fold_lag = Some(1);
+    options
+}
+
+pub fn environment(parallelism: u32) -> Environment {
+    Environment::new("test", parallelism, Parameters::default())
+}
+
+pub fn graph_of(env: &Environment) -> JobGraph {
+    plan(env.take_graph(), &plan_options(env)).expect("a valid graph")
+}
+
+pub fn plan_options(env: &Environment) -> PlanOptions {
+    PlanOptions {
+        name: env.name().to_owned(),
+        parallelism: env.parallelism(),
+        max_parallelism: 128,
+        chaining: true,
+    }
+}
+
+pub async fn start(env: &Environment, options: LaunchOptions) -> Launched {
+    launch(graph_of(env), options).await.expect("launched")
+}
+
+pub async fn outcome(launched: &Launched) -> JobOutcome {
+    launched.handle.outcome().await.expect("the job answers")
+}
+
+pub async fn finish(launched: &Launched) {
+    let outcome = outcome(launched).await;
+    assert_eq!(outcome.status, JobStatus::Finished, "{outcome:?}");
+}
+
+/// Numbers from a seed (SplitMix64).
+#[derive(Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// A place in user code that panics at given visits, counted over all attempts and subtasks.
+#[derive(Clone, Default)]
+pub struct Trap {
+    visits: Arc<AtomicU64>,
+    at: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Trap {
+    pub fn at(visits: &[u64]) -> Self {
+        Self { visits: Arc::default(), at: Arc::new(Mutex::new(visits.to_vec())) }
+    }
+
+    /// Panics at the next visit.
+    pub fn spring(&self) {
+        lock(&self.at).push(0);
+    }
+
+    pub fn step(&self) {
+        let visit = self.visits.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut at = lock(&self.at);
+        let sprung = at.iter().position(|planned| *planned <= visit);
+        if let Some(place) = sprung {
+            at.remove(place);
+            drop(at);
+            panic!("a trap was sprung at visit {visit}");
+        }
+    }
+
+    pub fn visits(&self) -> u64 {
+        self.visits.load(Ordering::SeqCst)
+    }
+}
+
+/// How many records of each split of a [`Tapped`] source may be read, over all attempts.
+#[derive(Clone)]
+pub struct Tap(Arc<TapState>);
+
+struct TapState {
+    released: Mutex<Vec<u64>>,
+    /// Splits end once they have been read so far.
+    closed: Mutex<Vec<bool>>,
+    idle: AtomicBool,
+}
+
+impl Tap {
+    pub fn new(splits: usize) -> Self {
+        Self(Arc::new(TapState {
+            released: Mutex::new(vec![0; splits]),
+            closed: Mutex::new(vec![false; splits]),
+            idle: AtomicBool::new(false),
+        }))
+    }
+
+    /// All splits hold so many records and end after them.
+    pub fn bounded(splits: usize, records: u64) -> Self {
+        let tap = Self::new(splits);
+        tap.release_all(records);
+        tap.close_all();
+        tap
+    }
+
+    /// The split may be read up to this number of records, from its beginning.
+    pub fn release(&self, split: usize, records: u64) {
+        lock(&self.0.released)[split] = records;
+    }
+
+    pub fn release_all(&self, records: u64) {
+        lock(&self.0.released).fill(records);
+    }
+
+    pub fn close(&self, split: usize) {
+        lock(&self.0.closed)[split] = true;
+    }
+
+    pub fn close_all(&self) {
+        lock(&self.0.closed).fill(true);
+    }
+
+    /// Whether splits without records say that they are idle.
+    pub fn say_idle(&self, idle: bool) {
+        self.0.idle.store(idle, Ordering::SeqCst);
+    }
+}
+
+/// `make(split, n)` for the n-th record of a split, as far as its [`Tap`] is open.
+pub struct Tapped<M> {
+    pub tap: Tap,
+    pub make: M,
+    /// Records a poll answers at most.
+    pub batch: usize,
+}
+
+pub fn tapped<T: Data, M: Fn(u64, u64) -> T + Clone + Send + Sync + 'static>(tap: &Tap, make: M) -> Tapped<M> {
+    Tapped { tap: tap.clone(), make, batch: 50 }
+}
+
+use millstream_runtime::ports::source::{
+    Polled, ReaderContext, SourceReader, Split, SplitEnumerator, SplitIndex, SplitProgress,
+};
+
+impl<T: Data, M: Fn(u64, u64) -> T + Clone + Send + Sync + 'static> Source for Tapped<M> {
+    type Record = T;
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn enumerator(&self, restored: Option<&[u8]>) -> Result<Box<dyn SplitEnumerator>, PortError> {
+        let splits = lock(&self.tap.0.released).len();
+        Ok(Box::new(TapEnumerator { splits, given: restored == Some(&[1]) }))
+    }
+
+    fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader<T>>, PortError> {
+        let (tap, make, batch) = (self.tap.clone(), self.make.clone(), self.batch);
+        Ok(Box::new(TapReader { tap, make, batch, context, splits: Vec::new(), turn: 0, last: false, asleep: false }))
+    }
+}
+
+struct TapEnumerator {
+    splits: usize,
+    given: bool,
+}
+
+impl SplitEnumerator for TapEnumerator {
+    fn discover(&mut self) -> Result<Vec<Split>, PortError> {
+        if std::mem::replace(&mut self.given, true) {
+            return Ok(Vec::new());
+        }
+        Ok((0..self.splits).map(|split| Split { id: split.to_string(), position: 0u64.to_be_bytes().to_vec() }).collect())
+    }
+
+    fn discovery_interval_ms(&self) -> Option<u64> {
+        None
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        vec![u8::from(self.given)]
+    }
+}
+
+struct TapReader<M> {
+    tap: Tap,
+    make: M,
+    batch: usize,
+    context: ReaderContext,
+    /// Split, next record, finished, said to be idle.
+    splits: Vec<(usize, u64, bool, bool)>,
+    turn: usize,
+    last: bool,
+    asleep: bool,
+}
+
+impl<T, M: Fn(u64, u64) -> T + Send> SourceReader<T> for TapReader<M> {
+    fn add_splits(&mut self, splits: Vec<Split>, _floor: Timestamp) -> Result<(), PortError> {
+        for split in splits {
+            let position = split.position.try_into().map_err(|_| PortError::fix_input("not a position"))?;
+            let id = split.id.parse().map_err(|_| PortError::fix_input("not a split"))?;
+            self.splits.push((id, u64::from_be_bytes(position), false, false));
+        }
+        Ok(())
+    }
+
+    fn no_more_splits(&mut self) {
+        self.last = true;
+    }
+
+    fn poll(&mut self, _progress: &dyn SplitProgress, max_rows: usize, rows: &mut Vec<T>) -> Result<Polled, PortError> {
+        let count = self.splits.len();
+        for offset in 0..count {
+            let index = (self.turn + offset) % count;
+            let (split, next, finished, said_idle) = &mut self.splits[index];
+            let released = lock(&self.tap.0.released)[*split];
+            if *finished {
+                continue;
+            }
+            if *next < released {
+                *said_idle = false;
+                let upper = released.min(*next + self.batch.min(max_rows) as u64);
+                rows.extend((*next..upper).map(|n| (self.make)(*split as u64, n)));
+                *next = upper;
+                self.turn = index + 1;
+                return Ok(Polled::Rows(SplitIndex(index)));
+            }
+            if lock(&self.tap.0.closed)[*split] {
+                *finished = true;
+                return Ok(Polled::Finished(SplitIndex(index)));
+            }
+            if self.tap.0.idle.load(Ordering::SeqCst) && !*said_idle {
+                *said_idle = true;
+                return Ok(Polled::Idle(SplitIndex(index)));
+            }
+        }
+        if self.last && self.splits.iter().all(|(_, _, finished, _)| *finished) {
+            return Ok(Polled::EndOfInput);
+        }
+        (self.context.wake_after)(2);
+        self.asleep = true;
+        Ok(Polled::Waiting)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<(SplitIndex, Split)>, PortError> {
+        let unfinished = self.splits.iter().enumerate().filter(|(_, (_, _, finished, _))| !finished);
+        Ok(unfinished
+            .map(|(index, (split, next, _, _))| {
+                (SplitIndex(index), Split { id: split.to_string(), position: next.to_be_bytes().to_vec() })
+            })
+            .collect())
+    }
+}
+
+/// A transaction in the target of a [`MemorySink`]: job, epoch, attempt, subtask, cut.
+pub type TransactionId = (u64, u64, u32, u32, u64);
+
+/// A target with transactions that outlives jobs, and everything that was done to it.
+pub struct Target<T> {
+    prepared: Mutex<BTreeMap<TransactionId, Vec<T>>>,
+    committed: Mutex<BTreeMap<TransactionId, Vec<T>>>,
+    /// In the order of their first commit.
+    order: Mutex<Vec<TransactionId>>,
+    pub faults: Mutex<Faults>,
+    pub counts: Mutex<Calls>,
+    /// While it is set, writes do not return.
+    pub stalled: AtomicBool,
+    pub written: AtomicU64,
+}
+
+/// Calls so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub begun: u64,
+    pub prepared: u64,
+    pub commits: u64,
+    pub recommits: u64,
+    pub aborted: u64,
+    pub commit_failures: u64,
+}
+
+/// What goes wrong next; each one is used up.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// The n-th preparation from now fails before it has done anything.
+    pub prepare_fails: Option<u64>,
+    /// The n-th preparation from now succeeds in the target and then fails.
+    pub prepare_fails_late: Option<u64>,
+    /// So many commits from now are refused for a time.
+    pub commits_refused: u64,
+    /// The n-th commit from now happens in the target and then fails.
+    pub commit_fails_late: Option<u64>,
+    /// The n-th commit from now panics after it has happened.
+    pub commit_panics_late: Option<u64>,
+    /// The next commit fails for good.
+    pub commit_gives_up: bool,
+}
+
+fn due(count: &mut Option<u64>) -> bool {
+    match count {
+        Some(0 | 1) => {
+            *count = None;
+            true
+        }
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
+impl<T: Data> Target<T> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            prepared: Mutex::default(),
+            committed: Mutex::default(),
+            order: Mutex::default(),
+            faults: Mutex::default(),
+            counts: Mutex::default(),
+            stalled: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// Everything that is visible, in the order in which it became so.
+    pub fn rows(&self) -> Vec<T> {
+        let committed = lock(&self.committed);
+        lock(&self.order).iter().flat_map(|id| committed[id].iter().cloned()).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.committed).values().map(Vec::len).sum()
+    }
+
+    /// Transactions that were neither committed nor aborted.
+    pub fn pending(&self) -> usize {
+        lock(&self.prepared).len()
+    }
+
+    pub fn calls(&self) -> Calls {
+        *lock(&self.counts)
+    }
+}
+
+/// Writes to a [`Target`].
+pub struct MemorySink<T>(pub Arc<Target<T>>);
+
+struct MemoryWriter<T> {
+    target: Arc<Target<T>>,
+    context: millstream_runtime::ports::sink::SinkContext,
+    open: Vec<T>,
+}
+
+struct MemoryCommitter<T> {
+    target: Arc<Target<T>>,
+    job: u64,
+    attempt: (u64, u32),
+}
+
+fn job_number(context: &SinkContext) -> u64 {
+    let (first, _) = context.job.0.split_first_chunk().expect("ids have 16 bytes");
+    u64::from_be_bytes(*first)
+}
+
+use millstream_runtime::ids::CutNumber;
+use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter};
+
+impl<T: Data + Sync> TwoPhaseCommitSink<T> for MemorySink<T> {
+    type Committable = TransactionId;
+
+    fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<T, TransactionId>>, PortError> {
+        Ok(Box::new(MemoryWriter { target: Arc::clone(&self.0), context, open: Vec::new() }))
+    }
+
+    fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
+        let attempt = (context.attempt.epoch.0, context.attempt.attempt.0);
+        Ok(Box::new(MemoryCommitter { target: Arc::clone(&self.0), job: job_number(&context), attempt }))
+    }
+}
+
+impl<T: Data + Sync> SinkWriter<T, TransactionId> for MemoryWriter<T> {
+    fn write(&mut self, rows: Rows<T>) -> Result<Option<SinkWork>, PortError> {
+        if self.open.is_empty() {
+            lock(&self.target.counts).begun += 1;
+        }
+        self.target.written.fetch_add(rows.values.len() as u64, Ordering::SeqCst);
+        self.open.extend(rows.values);
+        if !self.target.stalled.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let target = Arc::clone(&self.target);
+        Ok(Some(Box::new(move || {
+            while target.stalled.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })))
+    }
+
+    fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<TransactionId>, PortError> {
+        let (rows, target) = (std::mem::take(&mut self.open), Arc::clone(&self.target));
+        let SinkContext { attempt, subtask, .. } = self.context;
+        let id = (job_number(&self.context), attempt.epoch.0, attempt.attempt.0, subtask.0, cut.0);
+        Ok(Box::new(move || {
+            if rows.is_empty() {
+                return Ok(Vec::new());
+            }
+            if due(&mut lock(&target.faults).prepare_fails) {
+                return Err(PortError::retry("the target refuses to prepare"));
+            }
+            lock(&target.counts).prepared += 1;
+            assert!(lock(&target.prepared).insert(id, rows).is_none(), "{id:?} is prepared twice");
+            if due(&mut lock(&target.faults).prepare_fails_late) {
+                return Err(PortError::retry("the answer to a preparation was lost"));
+            }
+            Ok(vec![id])
+        }))
+    }
+}
+
+impl<T: Data + Sync> Committer<TransactionId> for MemoryCommitter<T> {
+    fn abort_unlisted(&mut self, pending: &[TransactionId]) -> Result<(), PortError> {
+        let mut prepared = lock(&self.target.prepared);
+        let before = prepared.len();
+        prepared.retain(|id, _| id.0 != self.job || (id.1, id.2) >= self.attempt || pending.contains(id));
+        lock(&self.target.counts).aborted += (before - prepared.len()) as u64;
+        Ok(())
+    }
+
+    fn commit(&mut self, transactions: Vec<TransactionId>) -> Result<(), PortError> {
+        for id in transactions {
+            {
+                let mut faults = lock(&self.target.faults);
+                if std::mem::take(&mut faults.commit_gives_up) {
+                    return Err(PortError::give_up("the target has lost the transaction"));
+                }
+                if faults.commits_refused > 0 {
+                    faults.commits_refused -= 1;
+                    lock(&self.target.counts).commit_failures += 1;
+                    return Err(PortError::retry("the target is away"));
+                }
+            }
+            self.commit_one(id)?;
+            if due(&mut lock(&self.target.faults).commit_fails_late) {
+                lock(&self.target.counts).commit_failures += 1;
+                return Err(PortError::retry("the answer to a commit was lost"));
+            }
+            if due(&mut lock(&self.target.faults).commit_panics_late) {
+                panic!("a committer panicked");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: Data> MemoryCommitter<T> {
+    fn commit_one(&self, id: TransactionId) -> Result<(), PortError> {
+        let mut committed = lock(&self.target.committed);
+        let mut counts = lock(&self.target.counts);
+        match lock(&self.target.prepared).remove(&id) {
+            Some(rows) => {
+                counts.commits += 1;
+                assert!(committed.insert(id, rows).is_none(), "{id:?} is committed twice");
+                lock(&self.target.order).push(id);
+                Ok(())
+            }
+            None if committed.contains_key(&id) => {
+                counts.recommits += 1;
+                Ok(())
+            }
+            None => Err(PortError::give_up(format!("{id:?} is neither prepared nor committed"))),
+        }
+    }
+}
+
+/// What the subtasks of a vertex measure just now, by index.
+pub async fn readings(launched: &Launched, vertex: &str) -> Vec<SubtaskReading> {
+    let report = report(&launched.handle).await;
+    let now = Now { monotonic_ns: launched.stopwatch.elapsed_ns(), wall_ms: 0 };
+    let of_vertex = |id: VertexId| report.vertices.iter().any(|one| one.id == id && one.name.contains(vertex));
+    let ids = report.subtasks.iter().map(|row| row.id).filter(|id| of_vertex(id.vertex));
+    ids.filter_map(|id| launched.registry.task_reading(report.job, id, now)).collect()
+}
+
+/// Records that the subtasks of a vertex have taken in since their attempt began.
+pub async fn records_in(launched: &Launched, vertex: &str) -> u64 {
+    readings(launched, vertex).await.iter().map(|reading| reading.records_in).sum()
+}
+
+use millstream_actors::metrics::Now;
+use millstream_actors::metrics::subtask::SubtaskReading;
+use millstream_runtime::ids::VertexId;
