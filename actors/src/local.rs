@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use millstream_runtime::checkpoint::manifest::SegmentRef;
@@ -26,6 +27,8 @@ pub struct LocalState {
     job: JobId,
     /// Completed checkpoints that may wait to be folded together.
     lag: u32,
+    /// The job has ended: nobody will read what a fold would bring.
+    closed: AtomicBool,
 }
 
 impl LocalState {
@@ -40,7 +43,16 @@ impl LocalState {
             LocalStore::discard(node, job)?;
             open()
         })?;
-        Ok(Self { store: Arc::new(store), job, lag: lag.max(1) })
+        Ok(Self { store: Arc::new(store), job, lag: lag.max(1), closed: AtomicBool::new(false) })
+    }
+
+    /// The job has ended: no more folds, and one that is cut short by the end of the process is no loss.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Makes the folds of older attempts stale, and waits for one that is running.
@@ -176,7 +188,7 @@ impl Folder {
     /// A checkpoint is complete; answers work when enough have gathered.
     pub fn complete(&mut self, checkpoint: CheckpointId, log: LogPosition) -> Option<FoldWork> {
         self.completed += 1;
-        if self.running || self.completed < self.local.lag {
+        if self.running || self.completed < self.local.lag || self.local.is_closed() {
             return None;
         }
         let chain = self.acked.remove(&checkpoint)?;
@@ -186,6 +198,7 @@ impl Folder {
         let (local, context, blobs) = (Arc::clone(&self.local), self.context.clone(), Arc::clone(&self.blobs));
         Some(Box::new(move || match fold(&local, &context, &blobs, &chain, checkpoint, log) {
             Ok(cut) => Folded { cut },
+            Err(_) if local.is_closed() => Folded { cut: None },
             Err(error) => {
                 tracing::warn!("the local state falls behind, a restart will read the checkpoint store: {error}");
                 Folded { cut: None }

@@ -115,7 +115,9 @@ impl JobMasterState {
     pub(super) fn reached_terminal(&mut self, status: JobStatus) {
         self.ended_ms = Some(self.now_ms());
         // Whoever waits for the end may start the next run over the same folder.
-        self.local = None;
+        if let Some(local) = self.local.take() {
+            local.close();
+        }
         self.node = None;
         self.metrics.metrics().set_availability(Availability::Ended);
         let outcome = JobOutcome {
