@@ -81,12 +81,7 @@ pub fn graph_of(env: &Environment) -> JobGraph {
 }
 
 pub fn plan_options(env: &Environment) -> PlanOptions {
-    PlanOptions {
-        name: env.name().to_owned(),
-        parallelism: env.parallelism(),
-        max_parallelism: 128,
-        chaining: true,
-    }
+    PlanOptions { name: env.name().to_owned(), parallelism: env.parallelism(), max_parallelism: 128, chaining: true }
 }
 
 pub async fn start(env: &Environment, options: LaunchOptions) -> Launched {
@@ -244,7 +239,9 @@ impl SplitEnumerator for TapEnumerator {
         if std::mem::replace(&mut self.given, true) {
             return Ok(Vec::new());
         }
-        Ok((0..self.splits).map(|split| Split { id: split.to_string(), position: 0u64.to_be_bytes().to_vec() }).collect())
+        Ok((0..self.splits)
+            .map(|split| Split { id: split.to_string(), position: 0u64.to_be_bytes().to_vec() })
+            .collect())
     }
 
     fn discovery_interval_ms(&self) -> Option<u64> {
