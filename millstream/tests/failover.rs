@@ -101,8 +101,7 @@ fn a_failure_rate_ends_a_job_that_fails_too_often() {
         let dir = tempfile::tempdir().expect("a folder");
         let (tap, target) = (Tap::new(1), Target::new());
         tap.release_all(100);
-        let restart =
-            RestartOptions::FailureRate { max_failures_per_interval: 2, interval_ms: 60_000, delay_ms: 1 };
+        let restart = RestartOptions::FailureRate { max_failures_per_interval: 2, interval_ms: 60_000, delay_ms: 1 };
         let options = LaunchOptions { restart, ..options(dir.path()) };
         let launched = start(&sums(1, &tap, &Trap::at(&[1, 2, 3, 4, 5, 6]), &target), options).await;
         assert_eq!(outcome(&launched).await.status, JobStatus::Failed);
@@ -308,8 +307,7 @@ fn a_crashed_process_goes_on_exactly_once_at_any_parallelism() {
         }
         run(async {
             tap.close_all();
-            let launched =
-                launch_when_free(&sums(2, &tap, &Trap::default(), &target), &options(dir.path())).await;
+            let launched = launch_when_free(&sums(2, &tap, &Trap::default(), &target), &options(dir.path())).await;
             finish(&launched).await;
             assert!(launched.restored_from.expect("it went on").contains("checkpoint"));
         });

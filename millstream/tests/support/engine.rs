@@ -495,7 +495,10 @@ impl<T: Data + Sync> Committer<TransactionId> for MemoryCommitter<T> {
         let mut prepared = lock(&self.target.prepared);
         let before = prepared.len();
         prepared.retain(|id, _| id.0 != self.job || (id.1, id.2) >= self.attempt || pending.contains(id));
-        lock(&self.target.counts).aborted += (before - prepared.len()) as u64;
+        let aborted = before - prepared.len();
+        // Whoever commits locks them the other way round.
+        drop(prepared);
+        lock(&self.target.counts).aborted += aborted as u64;
         Ok(())
     }
 
