@@ -417,6 +417,27 @@ fn a_job_cancelled_at_any_moment_of_its_start_is_gone() {
 }
 
 #[test]
+fn a_sink_that_does_not_answer_holds_up_neither_a_cancel_nor_a_restart() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (tap, target, trap) = (Tap::new(2), Target::new(), Trap::default());
+        let launched = start(&sums(2, &tap, &trap, &target), options(dir.path())).await;
+        until_completed(&launched.handle, 1).await;
+        target.stalled.store(true, Ordering::SeqCst);
+        tap.release_all(500);
+        until(async || target.written.load(Ordering::SeqCst) > 0).await;
+        trap.spring();
+        tap.release_all(1_000);
+        until(async || report(&launched.handle).await.restarts == 1).await;
+        let refused = launched.handle.cancel().await.expect("it answers");
+        assert_eq!(refused.status, JobStatus::Canceled);
+        target.stalled.store(false, Ordering::SeqCst);
+        let error = launched.handle.trigger(Purpose::Savepoint, false, None).await.expect_err("it is over");
+        assert!(error.contains("not running") || error.contains("has ended"), "{error}");
+    });
+}
+
+#[test]
 fn a_job_that_fails_while_it_is_deployed_comes_up_in_the_end() {
     run(async {
         let dir = tempfile::tempdir().expect("a folder");

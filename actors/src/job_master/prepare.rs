@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use millstream_runtime::chain::sink::TRANSACTIONS;
-use millstream_runtime::ids::AttemptId;
+use millstream_runtime::ids::{AttemptId, AttemptNumber};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::log::{
@@ -99,6 +99,12 @@ fn may_have_committed(blobs: &Arc<dyn BlobStore>, passed: &[RetainedCheckpoint])
         Ok(false)
     };
     passed.iter().any(|retained| listed(retained).unwrap_or(true))
+}
+
+/// Removes what the job has left behind and no retained checkpoint needs, once the record of its end is durable.
+pub fn clean_up_at_the_end(ledger: &mut Ledger) -> Option<String> {
+    let AttemptId { epoch, attempt } = ledger.log.state().attempt?;
+    clean_up(ledger, AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) }, None)
 }
 
 /// Removes what older attempts have left behind, once the record of this one is durable.

@@ -9,6 +9,7 @@ use ractor::ActorRef;
 use super::actor::JobMasterState;
 use super::handle::JobOutcome;
 use super::message::JobMasterMessage;
+use super::prepare::clean_up_at_the_end;
 use super::records::{Outcome, RecordOutcome, TerminalRecorded};
 use crate::metrics::job::Availability;
 
@@ -79,6 +80,11 @@ impl JobMasterState {
         let myself = myself.clone();
         self.blueprint.world.blocking.run(Box::new(move || {
             let outcome = ledger.write_terminal(state);
+            if matches!(outcome, Ok(AppendOutcome::Written(_)))
+                && let Some(problem) = clean_up_at_the_end(&mut ledger)
+            {
+                tracing::warn!("{problem}");
+            }
             drop(myself.cast(JobMasterMessage::TerminalRecorded(Box::new(TerminalRecorded { ledger, outcome }))));
         }));
     }

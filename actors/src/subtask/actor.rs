@@ -64,6 +64,8 @@ pub struct SubtaskStateful {
     pub(super) encoding: Option<Encoding>,
     /// Of the steps since the last barrier in which something of its cut was encoded.
     pub(super) longest_step_ns: u64,
+    /// The last cut was for the end or a stop: nothing would name what a compaction writes now.
+    pub(super) closing: bool,
     /// When the next [`SubtaskMessage::Timer`] comes.
     timer_at_ms: Option<Timestamp>,
     flush_sent: bool,
@@ -103,6 +105,7 @@ impl Actor for SubtaskActor {
             folder: None,
             encoding: None,
             longest_step_ns: 0,
+            closing: false,
             timer_at_ms: None,
             flush_sent: false,
             wake_sent: false,

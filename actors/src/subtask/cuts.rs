@@ -32,6 +32,7 @@ impl SubtaskStateful {
         }
         let Some(driver) = &mut self.driver else { return Ok(()) };
         let started_ns = self.arguments.stopwatch.elapsed_ns();
+        self.closing = matches!(barrier.purpose, Purpose::Final | Purpose::StopWithSavepoint);
         self.cuts.0 += 1;
         self.context.cut = Default::default();
         self.context.cut_number = self.cuts;
@@ -139,7 +140,7 @@ impl SubtaskStateful {
         let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return };
         let mut restoring = false;
         driver.chain().stage().restoring(&mut restoring);
-        if restoring {
+        if restoring || self.closing {
             return;
         }
         let folded = self.folder.as_ref().map(Folder::folded_cut);

@@ -181,6 +181,11 @@ impl Tap {
         lock(&self.0.released).fill(records);
     }
 
+    /// What the first split may be read up to.
+    pub fn released(&self) -> u64 {
+        lock(&self.0.released)[0]
+    }
+
     pub fn close(&self, split: usize) {
         lock(&self.0.closed)[split] = true;
     }
