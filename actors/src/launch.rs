@@ -309,16 +309,8 @@ fn prepare(
         set_current_job(dir, job)?;
     }
     let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(options.checkpoints())?);
-    let epoch = Epoch(recover(&*blobs, job)?.epoch.0 + 1);
-    let writer = WriterNonce(nonce(seed, 2));
-    let mut log = JobLog::open(Arc::clone(&blobs), job, epoch, writer, options.failpoints.clone())?;
-    match log.seal()? {
-        AppendOutcome::Written(_) => {}
-        AppendOutcome::Deposed { by } => {
-            return Err(PortError::retry(format!("another process (epoch {by}) has just taken over this job")));
-        }
-        AppendOutcome::Undecided { reason } => return Err(PortError::retry(reason)),
-    }
+    let log = take_the_lead(&blobs, job, seed, options)?;
+    let epoch = log.epoch();
     let restore = match &start_from {
         StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
         StartFrom::Nothing => None,
@@ -345,6 +337,25 @@ fn prepare(
         failpoints: options.failpoints.clone(),
     };
     Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, local, node, retained, blobs })
+}
+
+/// Opens the log of a job in a new epoch: whoever led it before can write nothing more.
+fn take_the_lead(
+    blobs: &Arc<dyn BlobStore>,
+    job: JobId,
+    seed: u64,
+    options: &LaunchOptions,
+) -> Result<JobLog, PortError> {
+    let epoch = Epoch(recover(&**blobs, job)?.epoch.0 + 1);
+    let writer = WriterNonce(nonce(seed, 2));
+    let mut log = JobLog::open(Arc::clone(blobs), job, epoch, writer, options.failpoints.clone())?;
+    match log.seal()? {
+        AppendOutcome::Written(_) => Ok(log),
+        AppendOutcome::Deposed { by } => {
+            Err(PortError::retry(format!("another process (epoch {by}) has just taken over this job")))
+        }
+        AppendOutcome::Undecided { reason } => Err(PortError::retry(reason)),
+    }
 }
 
 /// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.
