@@ -54,8 +54,7 @@ fn sums(out: &Path, numbers: i64, rate: Option<u64>, parallelism: u32, trap: &Tr
         .uid("sums")
         .sink_to("out", FileSink::json_lines(out))
         .uid("out");
-    let options =
-        PlanOptions { name: "sums".to_owned(), parallelism, max_parallelism: 128, chaining: true };
+    let options = PlanOptions { name: "sums".to_owned(), parallelism, max_parallelism: 128, chaining: true };
     plan(env.take_graph(), &options).expect("a valid graph")
 }
 
@@ -99,7 +98,8 @@ async fn finish(launched: &Launched) {
 }
 
 fn block_on<F: Future<Output = ()>>(future: F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(60), future).await.expect("the job ends within a minute");
     });

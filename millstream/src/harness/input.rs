@@ -132,13 +132,7 @@ impl<T: Data> TestSource<T> {
 }
 
 impl<T: Data> SourceStage for TestSource<T> {
-    fn assign(
-        &mut self,
-        _splits: Vec<Split>,
-        _initial: bool,
-        _last: bool,
-        _floor: Timestamp,
-    ) -> Result<(), PortError> {
+    fn assign(&mut self, _splits: Vec<Split>, _initial: bool, _last: bool, _floor: Timestamp) -> Result<(), PortError> {
         Ok(())
     }
 
