@@ -83,7 +83,7 @@ impl Model {
             6 if self.list.len() > 3 => self.list = Vec::new(),
             6 => self.list = self.list.iter().rev().copied().collect(),
             7 | 8 => *self.map.entry((n % 5).to_string()).or_default() += n,
-            _ if n % 4 == 0 => self.map.clear(),
+            _ if n.is_multiple_of(4) => self.map.clear(),
             _ => drop(self.map.remove(&(n % 5).to_string())),
         }
         shown(self.value.as_ref(), &self.list, &self.map)
@@ -400,7 +400,7 @@ impl KeyedProcessFunction for Later {
         self.trap.step();
         let due = cx.processing_time() + self.delay_ms;
         cx.register_processing_time_timer(due);
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             cx.delete_processing_time_timer(due);
         } else {
             self.pending.add(cx, (due, n));

@@ -302,7 +302,7 @@ fn the_slowest_split_holds_back_event_time_until_it_is_idle_or_has_ended() {
             tap.release(1, 300);
             until(async || records_in(&launched, "Window").await == 111 + 300).await;
             tap.close(0);
-            until(async || target.rows().iter().any(|row| *row == (1, 28_900))).await;
+            until(async || target.rows().contains(&(1, 28_900))).await;
             tap.close_all();
             finish(&launched).await;
             assert_eq!(target.rows().iter().filter(|(split, _)| *split == 0).count(), 12, "{:?}", sorted(&target));

@@ -281,6 +281,11 @@ impl JobMasterState {
         if self.attempt != Some(attempt) {
             return;
         }
+        // The end of an actor is told ahead of what it had said before: of a deployment that has failed only further
+        // failures are heard, or its last subtask to say that it runs would bring it back.
+        if !self.job.is_wanted(attempt) && !matches!(report, SubtaskReport::Failed { .. }) {
+            return;
+        }
         let now_ms = self.now_ms();
         let mut commands = Vec::new();
         match report {

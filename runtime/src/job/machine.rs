@@ -152,6 +152,12 @@ impl Job {
         self.attempt == Some(attempt) && self.subtasks == Subtasks::Deploying
     }
 
+    /// Whether the subtasks of this deployment are wanted: none has failed, and nobody has told them to go.
+    #[must_use]
+    pub fn is_wanted(&self, attempt: AttemptId) -> bool {
+        self.attempt == Some(attempt) && matches!(self.subtasks, Subtasks::Deploying | Subtasks::Running)
+    }
+
     /// Restarts so far (Flink's `numRestarts`).
     #[must_use]
     pub fn restarts(&self) -> u64 {
