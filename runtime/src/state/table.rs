@@ -41,7 +41,7 @@ impl<K: Key> KeyContext<K> {
 }
 
 /// Tables with fewer entries are in the caches of the processor anyway.
-const WARM_ABOVE: usize = 32_768;
+const WARM_ABOVE: usize = 131_072;
 
 /// Set while no cut contains the entry: deleting it needs no tombstone.
 const FRESH: u32 = 1 << 31;
@@ -65,6 +65,25 @@ struct Group<N, K, V> {
     resident: bool,
     changed: bool,
     frozen: Option<Box<Frozen<N, K>>>,
+}
+
+impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
+    /// Adds an entry that is not in the table, and answers its place. Rare next to look-ups: kept out of their way.
+    #[cold]
+    #[inline(never)]
+    fn insert(&mut self, hash: u64, at: &KeyContext<K>, namespace: &N, epoch: u32, value: V) -> usize {
+        let mut fresh = if self.resident { FRESH } else { 0 };
+        self.hidden.remove(hash, namespace, &at.key);
+        if self.deleted.remove(hash, namespace, &at.key)
+            || self.frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains(hash, namespace, &at.key))
+        {
+            fresh = 0;
+        }
+        self.changed = true;
+        let entry = Entry { namespace: namespace.clone(), key: at.key.clone(), changed: epoch | fresh, value };
+        let rehash = |entry: &Entry<N, K, V>| table_hash(entry.key.key_hash(), &entry.namespace);
+        self.table.insert_unique(hash, entry, rehash).bucket_index()
+    }
 }
 
 /// What the freeze of a group set aside until it is encoded.
@@ -196,37 +215,13 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     pub fn get_or_insert_with(&mut self, at: &KeyContext<K>, namespace: &N, default: impl FnOnce() -> V) -> &mut V {
         let epoch = self.epoch;
         let slot = self.slot(at.group);
-        let Group { table, deleted, hidden, resident, changed, frozen } = &mut self.groups[slot];
         let hash = table_hash(at.hash, namespace);
-        let found = table.entry(
-            hash,
-            |entry| entry.key == at.key && entry.namespace == *namespace,
-            |entry| table_hash(entry.key.key_hash(), &entry.namespace),
-        );
-        let entry = match found {
-            Slot::Occupied(occupied) => {
-                let entry = occupied.into_mut();
-                touch(entry, epoch, frozen, changed);
-                entry
-            }
-            Slot::Vacant(vacant) => {
-                let mut fresh = if *resident { FRESH } else { 0 };
-                hidden.remove(hash, namespace, &at.key);
-                if deleted.remove(hash, namespace, &at.key)
-                    || frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains(hash, namespace, &at.key))
-                {
-                    fresh = 0;
-                }
-                *changed = true;
-                let entry = Entry {
-                    namespace: namespace.clone(),
-                    key: at.key.clone(),
-                    changed: epoch | fresh,
-                    value: default(),
-                };
-                vacant.insert(entry).into_mut()
-            }
-        };
+        let group = &mut self.groups[slot];
+        let found = group.table.find_bucket_index(hash, |entry| entry.key == at.key && entry.namespace == *namespace);
+        let index = found.unwrap_or_else(|| group.insert(hash, at, namespace, epoch, default()));
+        let Group { table, frozen, changed, .. } = group;
+        let entry = table.get_bucket_mut(index).expect("found or inserted just now");
+        touch(entry, epoch, frozen, changed);
         &mut entry.value
     }
 
