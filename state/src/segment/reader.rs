@@ -302,6 +302,10 @@ impl EntryCursor<'_> {
     /// # Errors
     /// When the segment is damaged or cannot be read.
     pub fn seek(&mut self, key: &[u8]) -> Result<bool, PortError> {
+        if self.section.is_empty() {
+            // All entries were deleted and merged away; the next block belongs to another section.
+            return Ok(false);
+        }
         let blocks = &self.reader.index.blocks[self.section.clone()];
         let behind = blocks.partition_point(|block| block.first_key.as_slice() <= key);
         let number = self.section.start + behind.saturating_sub(1);

@@ -284,6 +284,27 @@ proptest! {
 }
 
 #[test]
+fn a_section_whose_entries_were_all_deleted_answers_nothing() {
+    let blobs: Arc<dyn BlobStore> = Arc::new(MemoryBlobs::new());
+    let mut cut = small_cut();
+    cut.operators[0].declarations = vec![declare(0, "gone"), declare(1, "kept")];
+    cut.operators[0].keyed = vec![section(0, 1, &[(b"a", Some(b"1"))]), section(1, 1, &[(b"a", Some(b"2"))])];
+    let first = stored(&blobs, &cut, &context());
+    cut.number = CutNumber(2);
+    cut.operators[0].keyed = vec![section(0, 1, &[(b"a", None)])];
+    let second = stored(&blobs, &cut, &context());
+    let compaction = Compaction { context: context(), base_included: true, target_bytes: 1 << 20 };
+    let merged = compact(Chain(&[first, second]), &compaction, &mut |segment| {
+        segment.store(blobs.as_ref(), &Failpoints::none())
+    });
+    let merged = SegmentReader::open(&blobs, &merged.expect("compacts")[0]).expect("opens");
+    let operator = cut.operators[0].uid.clone();
+    let get = |state| merged.get(&operator, state, KeyGroup(1), b"a").expect("reads");
+    assert_eq!(get("gone"), Found::Nothing, "not what the state beside it says");
+    assert_eq!(get("kept"), Found::Value(b"2".to_vec()));
+}
+
+#[test]
 fn a_state_in_two_versions_is_not_merged() {
     let blobs: Arc<dyn BlobStore> = Arc::new(MemoryBlobs::new());
     let old = stored(&blobs, &small_cut(), &context());
