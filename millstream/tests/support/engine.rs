@@ -3,7 +3,6 @@
 // Not every file uses everything; a write that does not return sleeps on a thread of its own.
 #![allow(dead_code, clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,9 +15,16 @@ use millstream_actors::job_master::JobHandle;
 use millstream_actors::job_master::handle::JobOutcome;
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::launch::{LaunchOptions, Launched, launch};
+use millstream_actors::metrics::Now;
+use millstream_actors::metrics::subtask::SubtaskReading;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
+use millstream_runtime::ids::VertexId;
 use millstream_runtime::job::{JobStatus, RestartOptions};
+
+#[path = "memory_sink.rs"]
+mod memory_sink;
+pub use memory_sink::*;
 
 /// No test takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -329,231 +335,6 @@ impl<T, M: Fn(u64, u64) -> T + Send> SourceReader<T> for TapReader<M> {
     }
 }
 
-/// A transaction in the target of a [`MemorySink`]: job, epoch, attempt, subtask, cut.
-pub type TransactionId = (u64, u64, u32, u32, u64);
-
-/// A target with transactions that outlives jobs, and everything that was done to it.
-pub struct Target<T> {
-    prepared: Mutex<BTreeMap<TransactionId, Vec<T>>>,
-    committed: Mutex<BTreeMap<TransactionId, Vec<T>>>,
-    /// In the order of their first commit.
-    order: Mutex<Vec<TransactionId>>,
-    pub faults: Mutex<Faults>,
-    pub counts: Mutex<Calls>,
-    /// While it is set, writes do not return.
-    pub stalled: AtomicBool,
-    pub written: AtomicU64,
-}
-
-/// Calls so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
-    pub begun: u64,
-    pub prepared: u64,
-    pub commits: u64,
-    pub recommits: u64,
-    pub aborted: u64,
-    pub commit_failures: u64,
-}
-
-/// What goes wrong next; each one is used up.
-#[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// The n-th preparation from now fails before it has done anything.
-    pub prepare_fails: Option<u64>,
-    /// The n-th preparation from now succeeds in the target and then fails.
-    pub prepare_fails_late: Option<u64>,
-    /// So many commits from now are refused for a time.
-    pub commits_refused: u64,
-    /// The n-th commit from now happens in the target and then fails.
-    pub commit_fails_late: Option<u64>,
-    /// The n-th commit from now panics after it has happened.
-    pub commit_panics_late: Option<u64>,
-    /// The next commit fails for good.
-    pub commit_gives_up: bool,
-}
-
-fn due(count: &mut Option<u64>) -> bool {
-    match count {
-        Some(0 | 1) => {
-            *count = None;
-            true
-        }
-        Some(left) => {
-            *left -= 1;
-            false
-        }
-        None => false,
-    }
-}
-
-impl<T: Data> Target<T> {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            prepared: Mutex::default(),
-            committed: Mutex::default(),
-            order: Mutex::default(),
-            faults: Mutex::default(),
-            counts: Mutex::default(),
-            stalled: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-        })
-    }
-
-    /// Everything that is visible, in the order in which it became so.
-    pub fn rows(&self) -> Vec<T> {
-        let committed = lock(&self.committed);
-        lock(&self.order).iter().flat_map(|id| committed[id].iter().cloned()).collect()
-    }
-
-    pub fn len(&self) -> usize {
-        lock(&self.committed).values().map(Vec::len).sum()
-    }
-
-    /// Transactions that were neither committed nor aborted.
-    pub fn pending(&self) -> usize {
-        lock(&self.prepared).len()
-    }
-
-    pub fn calls(&self) -> Calls {
-        *lock(&self.counts)
-    }
-}
-
-/// Writes to a [`Target`].
-pub struct MemorySink<T>(pub Arc<Target<T>>);
-
-struct MemoryWriter<T> {
-    target: Arc<Target<T>>,
-    context: millstream_runtime::ports::sink::SinkContext,
-    open: Vec<T>,
-}
-
-struct MemoryCommitter<T> {
-    target: Arc<Target<T>>,
-    job: u64,
-    attempt: (u64, u32),
-}
-
-fn job_number(context: &SinkContext) -> u64 {
-    let (first, _) = context.job.0.split_first_chunk().expect("ids have 16 bytes");
-    u64::from_be_bytes(*first)
-}
-
-use millstream_runtime::ids::CutNumber;
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter};
-
-impl<T: Data + Sync> TwoPhaseCommitSink<T> for MemorySink<T> {
-    type Committable = TransactionId;
-
-    fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<T, TransactionId>>, PortError> {
-        Ok(Box::new(MemoryWriter { target: Arc::clone(&self.0), context, open: Vec::new() }))
-    }
-
-    fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
-        let attempt = (context.attempt.epoch.0, context.attempt.attempt.0);
-        Ok(Box::new(MemoryCommitter { target: Arc::clone(&self.0), job: job_number(&context), attempt }))
-    }
-}
-
-impl<T: Data + Sync> SinkWriter<T, TransactionId> for MemoryWriter<T> {
-    fn write(&mut self, rows: Rows<T>) -> Result<Option<SinkWork>, PortError> {
-        if self.open.is_empty() {
-            lock(&self.target.counts).begun += 1;
-        }
-        self.target.written.fetch_add(rows.values.len() as u64, Ordering::SeqCst);
-        self.open.extend(rows.values);
-        if !self.target.stalled.load(Ordering::SeqCst) {
-            return Ok(None);
-        }
-        let target = Arc::clone(&self.target);
-        Ok(Some(Box::new(move || {
-            while target.stalled.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Ok(())
-        })))
-    }
-
-    fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<TransactionId>, PortError> {
-        let (rows, target) = (std::mem::take(&mut self.open), Arc::clone(&self.target));
-        let SinkContext { attempt, subtask, .. } = self.context;
-        let id = (job_number(&self.context), attempt.epoch.0, attempt.attempt.0, subtask.0, cut.0);
-        Ok(Box::new(move || {
-            if rows.is_empty() {
-                return Ok(Vec::new());
-            }
-            if due(&mut lock(&target.faults).prepare_fails) {
-                return Err(PortError::retry("the target refuses to prepare"));
-            }
-            lock(&target.counts).prepared += 1;
-            assert!(lock(&target.prepared).insert(id, rows).is_none(), "{id:?} is prepared twice");
-            if due(&mut lock(&target.faults).prepare_fails_late) {
-                return Err(PortError::retry("the answer to a preparation was lost"));
-            }
-            Ok(vec![id])
-        }))
-    }
-}
-
-impl<T: Data + Sync> Committer<TransactionId> for MemoryCommitter<T> {
-    fn abort_unlisted(&mut self, pending: &[TransactionId]) -> Result<(), PortError> {
-        let mut prepared = lock(&self.target.prepared);
-        let before = prepared.len();
-        prepared.retain(|id, _| id.0 != self.job || (id.1, id.2) >= self.attempt || pending.contains(id));
-        let aborted = before - prepared.len();
-        // Whoever commits locks them the other way round.
-        drop(prepared);
-        lock(&self.target.counts).aborted += aborted as u64;
-        Ok(())
-    }
-
-    fn commit(&mut self, transactions: Vec<TransactionId>) -> Result<(), PortError> {
-        for id in transactions {
-            {
-                let mut faults = lock(&self.target.faults);
-                if std::mem::take(&mut faults.commit_gives_up) {
-                    return Err(PortError::give_up("the target has lost the transaction"));
-                }
-                if faults.commits_refused > 0 {
-                    faults.commits_refused -= 1;
-                    lock(&self.target.counts).commit_failures += 1;
-                    return Err(PortError::retry("the target is away"));
-                }
-            }
-            self.commit_one(id)?;
-            if due(&mut lock(&self.target.faults).commit_fails_late) {
-                lock(&self.target.counts).commit_failures += 1;
-                return Err(PortError::retry("the answer to a commit was lost"));
-            }
-            if due(&mut lock(&self.target.faults).commit_panics_late) {
-                panic!("a committer panicked");
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<T: Data> MemoryCommitter<T> {
-    fn commit_one(&self, id: TransactionId) -> Result<(), PortError> {
-        let mut committed = lock(&self.target.committed);
-        let mut counts = lock(&self.target.counts);
-        match lock(&self.target.prepared).remove(&id) {
-            Some(rows) => {
-                counts.commits += 1;
-                assert!(committed.insert(id, rows).is_none(), "{id:?} is committed twice");
-                lock(&self.target.order).push(id);
-                Ok(())
-            }
-            None if committed.contains_key(&id) => {
-                counts.recommits += 1;
-                Ok(())
-            }
-            None => Err(PortError::give_up(format!("{id:?} is neither prepared nor committed"))),
-        }
-    }
-}
-
 /// What the subtasks of a vertex measure just now, by index.
 pub async fn readings(launched: &Launched, vertex: &str) -> Vec<SubtaskReading> {
     let report = report(&launched.handle).await;
@@ -567,7 +348,3 @@ pub async fn readings(launched: &Launched, vertex: &str) -> Vec<SubtaskReading> 
 pub async fn records_in(launched: &Launched, vertex: &str) -> u64 {
     readings(launched, vertex).await.iter().map(|reading| reading.records_in).sum()
 }
-
-use millstream_actors::metrics::Now;
-use millstream_actors::metrics::subtask::SubtaskReading;
-use millstream_runtime::ids::VertexId;

@@ -2,23 +2,22 @@
 //! is kept, and what happens when files are damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use millstream::prelude::*;
-use millstream_actors::launch::LaunchOptions;
 use millstream_runtime::checkpoint::coordinator::CheckpointStatus;
 use millstream_runtime::element::{CheckpointingMode, Purpose};
-use millstream_runtime::ids::{CheckpointId, JobId};
+use millstream_runtime::ids::CheckpointId;
 use millstream_runtime::job::{JobStatus, RestartOptions};
-use millstream_runtime::ports::store::BlobStore;
-use millstream_state::blob::LocalBlobs;
-use millstream_state::log::{LogState, read_manifest, recover, segments};
 
-#[path = "support/engine.rs"]
+#[path = "../support/engine.rs"]
 mod engine;
 use engine::*;
+
+mod damage;
+mod retention;
+use retention::{log_of, store_of};
 
 /// Key, number, running count of the key.
 type Counted = (u64, u64, u64);
@@ -295,79 +294,6 @@ fn a_checkpoint_costs_what_has_changed_not_what_there_is() {
     });
 }
 
-fn store_of(state_dir: &Path) -> (Arc<dyn BlobStore>, JobId) {
-    let job = std::fs::read_to_string(state_dir.join("current-job")).expect("a job ran here");
-    let blobs = LocalBlobs::open(state_dir.join("checkpoints")).expect("the store");
-    (Arc::new(blobs), job.trim().parse().expect("an id"))
-}
-
-fn log_of(state_dir: &Path) -> LogState {
-    let (blobs, job) = store_of(state_dir);
-    recover(&*blobs, job).expect("the log")
-}
-
-/// Segments and manifests in the store, and those that a retained checkpoint needs.
-fn files(state_dir: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (blobs, job) = store_of(state_dir);
-    let all = blobs.list(&format!("jobs/{job}")).expect("listed");
-    let there = all.into_iter().filter(|path| path.ends_with(".seg") || path.ends_with(".manifest")).collect();
-    let mut needed = BTreeSet::new();
-    for retained in recover(&*blobs, job).expect("the log").retained {
-        needed.insert(retained.manifest.path.clone());
-        let manifest = read_manifest(&*blobs, &retained.manifest).expect("the manifest");
-        needed.extend(segments(&manifest).map(|segment| segment.path.clone()));
-    }
-    (there, needed)
-}
-
-#[test]
-fn every_file_of_the_store_is_named_by_a_retained_checkpoint() {
-    run(async {
-        let dir = tempfile::tempdir().expect("a folder");
-        let env = environment(2);
-        let (tap, target) = (Tap::new(4), Target::new());
-        counts(&env, &tap, &Trap::at(&[500, 1_500, 3_000]), &target);
-        let mut options = options(dir.path());
-        options.checkpoints.interval_ms = Some(3);
-        let launched = start(&env, options).await;
-        for step in 1..=60 {
-            tap.release_all(1_000 * step / 60);
-            until_completed(&launched.handle, step).await;
-        }
-        tap.close_all();
-        finish(&launched).await;
-        let completed = report(&launched.handle).await.checkpoints.counts().completed;
-        assert!(completed >= 60, "{completed}");
-        let (there, needed) = files(dir.path());
-        assert_eq!(needed.difference(&there).next(), None);
-        assert_eq!(there.difference(&needed).collect::<Vec<_>>(), Vec::<&String>::new(), "named by nobody");
-        assert_eq!(sorted(target.rows()), expected_counts(4, 1_000));
-    });
-}
-
-#[test]
-fn as_many_checkpoints_are_kept_as_configured() {
-    run(async {
-        for retained in [2, 4] {
-            let dir = tempfile::tempdir().expect("a folder");
-            let env = environment(1);
-            let (tap, target) = (Tap::new(1), Target::new());
-            counts(&env, &tap, &Trap::default(), &target);
-            let mut options = options(dir.path());
-            options.checkpoints.num_retained = retained;
-            options.checkpoints.interval_ms = Some(3);
-            let launched = start(&env, options).await;
-            tap.release_all(10);
-            until_completed(&launched.handle, 10).await;
-            tap.close_all();
-            finish(&launched).await;
-            assert_eq!(log_of(dir.path()).retained.len(), retained as usize);
-            let (there, _) = files(dir.path());
-            assert_eq!(there.iter().filter(|path| path.ends_with(".manifest")).count(), retained as usize);
-        }
-    });
-}
-
 #[test]
 fn the_final_checkpoint_commits_the_rest_without_any_interval() {
     run(async {
@@ -504,145 +430,4 @@ fn statistics_tell_counts_sizes_and_times_of_every_subtask() {
         assert!(summary.end_to_end_duration_ms.max >= summary.end_to_end_duration_ms.p50);
         launched.handle.cancel().await.expect("the job answers");
     });
-}
-
-/// Runs until some checkpoints are there, ends the process as it were, and answers where.
-fn crashed(dir: &Path, commit: bool, target: &Arc<Target<Counted>>, tap: &Tap) -> LaunchOptions {
-    let options = options(&dir.join("state"));
-    let runtime = new_runtime();
-    runtime.block_on(within_a_minute(async {
-        let env = job(commit, target, tap);
-        let launched = start(&env, options.clone()).await;
-        tap.release_all(300);
-        until_completed(&launched.handle, 3).await;
-        tap.release_all(600);
-        let completed = report(&launched.handle).await.checkpoints.counts().completed;
-        until_completed(&launched.handle, completed + 3).await;
-    }));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
-    options
-}
-
-fn job(commit: bool, target: &Arc<Target<Counted>>, tap: &Tap) -> Environment {
-    let env = environment(2);
-    if commit {
-        counts(&env, tap, &Trap::default(), target);
-    } else {
-        // Nothing leaves before the end, so going back repeats no output.
-        env.from_source("numbers", tapped(tap, |split, n| (split * 10 + n % 10, n)))
-            .uid("numbers")
-            .key_by(|(key, _)| *key)
-            .fold_to_end(|count: &mut u64, _| *count += 1)
-            .uid("fold")
-            .map(|(key, count)| (key, 0, count))
-            .sink_to("out", MemorySink(Arc::clone(target)))
-            .uid("out");
-    }
-    env
-}
-
-fn damage(path: &Path) {
-    let mut bytes = std::fs::read(path).expect("the file");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x55;
-    std::fs::write(path, bytes).expect("written");
-}
-
-/// The manifest of the newest checkpoint, and the segments that only it names.
-fn newest_files(state_dir: &Path) -> (PathBuf, Vec<PathBuf>) {
-    let (blobs, job) = store_of(state_dir);
-    let log = recover(&*blobs, job).expect("the log");
-    let [.., before, newest] = log.retained.as_slice() else { panic!("at least two are retained") };
-    let of = |retained| -> BTreeSet<String> {
-        let manifest = read_manifest(&*blobs, retained).expect("the manifest");
-        segments(&manifest).map(|segment| segment.path.clone()).collect()
-    };
-    let root = state_dir.join("checkpoints");
-    let only = of(&newest.manifest).difference(&of(&before.manifest)).map(|path| root.join(path)).collect();
-    (root.join(&newest.manifest.path), only)
-}
-
-#[test]
-fn a_damaged_newest_checkpoint_is_passed_over_and_the_log_says_so() {
-    for what in ["manifest", "missing manifest", "segment", "missing segment"] {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (target, tap) = (Target::new(), Tap::new(2));
-        // Whether it committed anything cannot be told from a damaged checkpoint, so somebody has to agree.
-        let options = LaunchOptions { allow_fallback: true, ..crashed(dir.path(), false, &target, &tap) };
-        let (manifest, only) = newest_files(&options.state_dir);
-        let newest = log_of(&options.state_dir).retained.last().map(|kept| kept.checkpoint).expect("one is retained");
-        match what {
-            "manifest" => damage(&manifest),
-            "missing manifest" => std::fs::remove_file(&manifest).expect("removed"),
-            "segment" => damage(only.first().expect("every cut writes segments")),
-            _ => std::fs::remove_file(only.first().expect("every cut writes segments")).expect("removed"),
-        }
-        run(async {
-            let launched = start(&job(false, &target, &tap), options.clone()).await;
-            until(async || report(&launched.handle).await.checkpoints.latest_restored().is_some()).await;
-            let restored = report(&launched.handle).await.checkpoints.latest_restored().cloned().expect("restored");
-            assert!(restored.id < newest, "{what}: restored {} instead of one before {newest}", restored.id);
-            let (blobs, job) = store_of(&options.state_dir);
-            let slots = blobs.list(&format!("jobs/{job}/log/")).expect("listed");
-            let said = slots.iter().any(|slot| {
-                let bytes = blobs.get(slot).expect("read").expect("there");
-                String::from_utf8_lossy(&bytes).contains("FellBack")
-            });
-            assert!(said, "{what}: the log does not say that the job fell back");
-            tap.close_all();
-            finish(&launched).await;
-        });
-        let wanted: Vec<Counted> = (0..20).map(|key| (key, 0, 60)).collect();
-        assert_eq!(sorted(target.rows()), wanted, "{what}");
-    }
-}
-
-#[test]
-fn output_is_not_repeated_by_falling_back_unless_the_operator_agrees() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let (target, tap) = (Target::new(), Tap::new(2));
-    let mut options = crashed(dir.path(), true, &target, &tap);
-    let (manifest, _) = newest_files(&options.state_dir);
-    damage(&manifest);
-    options.restart = RestartOptions::None;
-    run(async {
-        let launched = start(&job(true, &target, &tap), options.clone()).await;
-        let outcome = outcome(&launched).await;
-        assert_eq!(outcome.status, JobStatus::Failed);
-        assert!(outcome.refused);
-        let failure = outcome.failure.expect("it says why");
-        assert!(failure.contains("damaged") && failure.contains("allow-fallback"), "{failure}");
-    });
-    options.allow_fallback = true;
-    run(async {
-        let launched = start(&job(true, &target, &tap), options.clone()).await;
-        tap.close_all();
-        finish(&launched).await;
-    });
-    let seen: BTreeSet<Counted> = target.rows().into_iter().collect();
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected_counts(2, 600), "nothing is lost");
-}
-
-#[test]
-fn a_restart_reads_local_state_and_does_without_it_when_it_is_gone() {
-    for remove_node in [false, true] {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (target, tap) = (Target::new(), Tap::new(2));
-        let options = crashed(dir.path(), false, &target, &tap);
-        let node = options.state_dir.join("node");
-        let local: Vec<_> = std::fs::read_dir(node.join("state")).expect("local state").collect();
-        assert_eq!(local.len(), 1, "the node keeps the state of its job");
-        if remove_node {
-            std::fs::remove_dir_all(&node).expect("removed");
-        }
-        run(async {
-            let launched = start(&job(false, &target, &tap), options.clone()).await;
-            tap.release_all(700);
-            tap.close_all();
-            finish(&launched).await;
-            assert!(launched.restored_from.expect("it went on").contains("checkpoint"));
-        });
-        let wanted: Vec<Counted> = (0..20).map(|key| (key, 0, 70)).collect();
-        assert_eq!(sorted(target.rows()), wanted, "local state removed: {remove_node}");
-    }
 }
