@@ -1,5 +1,4 @@
 //! How many records a second: source, map, filter, exchange by key, keyed sum, with a checkpoint every second.
-#![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -130,7 +130,7 @@ fn main_job(setting: &Setting) -> Result<Measured, String> {
     let parameters = Parameters::default().with("input", text(&input)).with("output", text(&output));
     let state = setting.folder.join("state");
     let job = JobSetting { parallelism: PARALLELISM, checkpoint_ms: Some(1_000), folder: &state, adjust: &|_| {} };
-    let done = benches::job::run_with(parameters, |env| fraud_detection(env), &job, &mut |_, _| {})?;
+    let done = benches::job::run_with(parameters, fraud_detection, &job, &mut |_, _| {})?;
     let summary = std::fs::read(output.join("summary.json")).map_err(|error| error.to_string())?;
     let summary: serde_json::Value = serde_json::from_slice(&summary).map_err(|error| error.to_string())?;
     let alerts: u64 =

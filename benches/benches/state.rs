@@ -65,7 +65,7 @@ fn record_job(env: &Environment, keys: Keys, failure: &Arc<Failure>, received: &
 fn is_right(keys: Keys, received: &AllReceived) -> bool {
     let received = received.lock().unwrap_or_else(PoisonError::into_inner);
     let mut counts: Vec<Count> = received.iter().map(|received| received.count).collect();
-    // Two of a billion: about as many as are expected must be there.
+    // Which records are told is drawn, so only about how many there must be is known.
     let expected = (keys.count - keys.keys) as f64 / 1_024.0;
     counts.len() as f64 > expected * 0.9 && keys.check(&mut counts)
 }
@@ -81,7 +81,7 @@ struct Seen {
     /// Time of day and records read by the sources.
     progress: Vec<(i64, u64)>,
     checkpoints: Vec<CheckpointStatistics>,
-    registered: u64,
+    records: u64,
 }
 
 impl Seen {
@@ -99,7 +99,7 @@ impl Seen {
                 self.checkpoints.push(checkpoint.clone());
             }
         }
-        self.registered = records;
+        self.records = records;
     }
 
     /// Records read until a time of day, between the looks by a straight line.
@@ -180,7 +180,7 @@ fn restart(setting: &Setting) -> Result<Measured, String> {
     let done = run(record, &job, &mut |report, registry| {
         seen.look(report, registry);
         let completed = report.checkpoints.counts().completed;
-        if seen.registered > keys.keys && loaded_at.is_none() {
+        if seen.records > keys.keys && loaded_at.is_none() {
             loaded_at = Some(completed);
         }
         if !asked && loaded_at.is_some_and(|loaded| completed >= loaded + 3) {

@@ -38,7 +38,7 @@ impl Keys {
             local
         } else {
             let drawn = local - keys;
-            // The part moves in steps; the step is no multiple of its size, so that parts differ from round to round.
+            // The part moves on by its own size.
             let first = drawn / (self.hot_records / 2) * hot;
             (first + below(scrambled(drawn), hot)) % keys
         };
