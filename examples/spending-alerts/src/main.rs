@@ -44,7 +44,7 @@ impl Aggregate for SpendingPattern {
 
 /// 200,000 transactions, 10 ms apart, of 10,000 users; every 500th belongs to user 7.
 fn transaction(index: u64) -> Transaction {
-    let user_id = if index % 500 == 0 { 7 } else { index % 10_000 };
+    let user_id = if index.is_multiple_of(500) { 7 } else { index % 10_000 };
     Transaction { user_id, time: index as Timestamp * 10, amount_cents: 100 + index % 900 }
 }
 
