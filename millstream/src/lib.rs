@@ -4,7 +4,7 @@
 //! | question | module |
 //! |---|---|
 //! | how a job is written | [`stream`], [`prelude`] |
-//! | which jobs come with Millstream | [`jobs`] |
+//! | which jobs come with Millstream | [`mod@jobs`] |
 //! | how a job is tested without a cluster | [`harness`] |
 //! | what can go wrong before it runs | [`error`] |
 //! | the command line of such a program | [`main`] |
