@@ -35,6 +35,10 @@ number!(
     AttemptNumber(u32)
 );
 number!(
+    /// Which process of a node: greater than that of every process before it over the same folder.
+    NodeIncarnation(u64)
+);
+number!(
     /// Position of a subtask within its vertex, from 0.
     SubtaskIndex(u32)
 );
@@ -107,6 +111,17 @@ hex_id!(
 pub struct OperatorUid(pub String);
 
 impl fmt::Display for OperatorUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A process of the cluster, by the name in its configuration or the id of its folder: it stays over restarts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub String);
+
+impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
