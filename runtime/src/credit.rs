@@ -59,7 +59,7 @@ impl CreditPool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 2);
         self.batches.fetch_sub(1, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        Permit { pool: Arc::clone(self), bytes }
+        Permit { origin: Arc::<Self>::clone(self), bytes }
     }
 
     /// Asks to be woken when there is credit. False when it has come already: go on instead of waiting.
@@ -81,22 +81,40 @@ impl CreditPool {
     }
 }
 
+impl ReturnCredit for CreditPool {
+    fn processed(&self, bytes: i64) {
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) && self.has_credit() && self.parked.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// Where the credit of a batch goes back to: the pool of the sender, or, for a batch that came from another node, the
+/// link that tells its sender.
+pub trait ReturnCredit: Send + Sync {
+    /// A batch for which so many bytes were taken has been processed, or will never be.
+    fn processed(&self, bytes: i64);
+}
+
 /// Credit taken for one batch; dropping it returns the credit.
 pub struct Permit {
-    pool: Arc<CreditPool>,
+    origin: Arc<dyn ReturnCredit>,
     bytes: i64,
+}
+
+impl Permit {
+    /// The permit of a batch that came from another node.
+    #[must_use]
+    pub fn received(origin: Arc<dyn ReturnCredit>, bytes: i64) -> Self {
+        Self { origin, bytes }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.pool.bytes.fetch_add(self.bytes, Ordering::AcqRel);
-        self.pool.batches.fetch_add(1, Ordering::SeqCst);
-        if self.pool.parked.load(Ordering::SeqCst)
-            && self.pool.has_credit()
-            && self.pool.parked.swap(false, Ordering::SeqCst)
-        {
-            self.pool.waker.wake();
-        }
+        self.origin.processed(self.bytes);
     }
 }
 

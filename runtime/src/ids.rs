@@ -127,6 +127,21 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// One process of a node: what a restarted node is told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeProcess {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its processes.
+    pub incarnation: NodeIncarnation,
+}
+
+impl fmt::Display for NodeProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.node, self.incarnation)
+    }
+}
+
 /// One parallel instance of a vertex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SubtaskId {

@@ -3,12 +3,14 @@
 //! - [`source`]: enumerators find splits, readers read them
 //! - [`sink`]: writers write, committers make it visible exactly once
 //! - [`state`]: the local materialisation of keyed state, per batch, never per record
+//! - [`transport`]: channels to and from subtasks on other nodes
 //! - [`Blocking`] and [`Clock`]: the one executor for blocking work, and the time of day
 
 pub mod sink;
 pub mod source;
 pub mod state;
 pub mod store;
+pub mod transport;
 
 use std::sync::Arc;
 
