@@ -242,7 +242,7 @@ impl JobMasterState {
                     let manifest =
                         manifest(self.blueprint.job, &self.blueprint.graph, &record, self.properties.clone());
                     let target = self.target(record.request, record.checkpoint);
-                    self.record = Some(RecordWork { record, manifest, target });
+                    self.record = Some(RecordWork::new(record, manifest, target));
                     self.write_record_when_free(myself);
                 }
                 Command::RetryRecord { .. } => self.write_record_when_free(myself),

@@ -21,10 +21,10 @@ impl JobMasterState {
             return;
         }
         let Some(mut ledger) = self.ledger.take() else { return };
-        let Some(work) = self.record.take() else { return };
+        let Some(mut work) = self.record.take() else { return };
         let myself = myself.clone();
         self.blueprint.world.blocking.run(Box::new(move || {
-            let outcome = ledger.write(&work);
+            let outcome = ledger.write(&mut work);
             drop(myself.cast(JobMasterMessage::Recorded(Box::new(RecordOutcome { ledger, work, outcome }))));
         }));
     }
@@ -32,7 +32,7 @@ impl JobMasterState {
     pub(super) async fn recorded(&mut self, myself: &Myself, recorded: RecordOutcome) {
         let RecordOutcome { ledger, work, outcome } = recorded;
         self.ledger = Some(ledger);
-        let checkpoint = work.record.checkpoint;
+        let checkpoint = work.checkpoint();
         let now_ms = self.now_ms();
         let mut commands = Vec::new();
         match outcome {

@@ -15,8 +15,8 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::log::{
-    AppendOutcome, JobLog, LogPosition, RecordKind, RetainedCheckpoint, Retention, SavepointRef, TerminalState,
-    write_manifest,
+    AppendOutcome, JobLog, LogPosition, ManifestRef, RecordKind, RetainedCheckpoint, Retention, SavepointRef,
+    TerminalState, write_manifest,
 };
 use millstream_state::savepoint::write_savepoint;
 
@@ -36,12 +36,37 @@ pub struct Ledger {
 
 /// A record to be written.
 pub struct RecordWork {
-    /// What the coordinator has collected.
-    pub record: Box<Record>,
-    /// The manifest made of it.
-    pub manifest: Manifest,
+    record: Box<Record>,
+    manifest: Manifest,
     /// The folder of a savepoint.
-    pub target: Option<String>,
+    target: Option<String>,
+    progress: Progress,
+}
+
+/// How far a record has come. A step that is done stands: writing again goes on at the append whose outcome is not
+/// known, since nothing but that very append may follow it in the log.
+#[derive(Default)]
+struct Progress {
+    /// The segments of a savepoint are in its folder.
+    copied: bool,
+    /// The manifest, once it is in the store, and what is retained with it.
+    manifest: Option<(ManifestRef, Vec<RetainedCheckpoint>)>,
+    /// The record of the completed checkpoint, once it is in the log.
+    completed: Option<LogPosition>,
+}
+
+impl RecordWork {
+    /// What the coordinator has collected, its manifest, and the folder of a savepoint.
+    #[must_use]
+    pub fn new(record: Box<Record>, manifest: Manifest, target: Option<String>) -> Self {
+        Self { record, manifest, target, progress: Progress::default() }
+    }
+
+    /// The checkpoint that it records.
+    #[must_use]
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.record.checkpoint
+    }
 }
 
 /// What a write came to.
@@ -121,60 +146,76 @@ pub fn manifest(job: JobId, graph: &JobGraph, record: &Record, properties: Vec<(
 
 impl Ledger {
     /// Writes the record of a checkpoint or savepoint. Writing again after `Undecided` settles it.
-    pub fn write(&mut self, work: &RecordWork) -> Outcome {
+    pub fn write(&mut self, work: &mut RecordWork) -> Outcome {
         match self.try_write(work) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error),
         }
     }
 
-    fn try_write(&mut self, work: &RecordWork) -> Result<Outcome, PortError> {
+    fn try_write(&mut self, work: &mut RecordWork) -> Result<Outcome, PortError> {
         let purpose = work.record.purpose;
-        let mut location = String::new();
-        if matches!(purpose, Purpose::Savepoint | Purpose::StopWithSavepoint) {
-            let target = work.target.as_deref().ok_or_else(|| {
-                PortError::fix_input("no folder for the savepoint: set execution.checkpointing.savepoint-dir")
-            })?;
-            write_savepoint(Path::new(target), &work.manifest, &self.blobs)?;
-            target.clone_into(&mut location);
+        let is_savepoint = matches!(purpose, Purpose::Savepoint | Purpose::StopWithSavepoint);
+        if is_savepoint && !work.progress.copied {
+            write_savepoint(Path::new(savepoint_folder(work)?), &work.manifest, &self.blobs)?;
+            work.progress.copied = true;
         }
-        let mut position = None;
+        let mut written = None;
         if purpose != Purpose::Savepoint {
-            let reference = write_manifest(&*self.blobs, &work.manifest, &self.failpoints)?;
-            if location.is_empty() {
-                location.clone_from(&reference.path);
-            }
-            let retained = self
-                .retained(work, RetainedCheckpoint { checkpoint: work.record.checkpoint, manifest: reference.clone() });
-            let kind =
-                RecordKind::CheckpointCompleted { checkpoint: work.record.checkpoint, retained: retained.clone() };
-            match self.log.append(kind)? {
-                AppendOutcome::Written(at) => position = Some(at),
+            match self.complete_checkpoint(work)? {
+                AppendOutcome::Written(position) => written = Some(position),
                 other => return Ok(not_written(other)),
             }
-            self.failpoints.hit("before-commit");
-            self.retention.add(&reference, &work.manifest);
-            if let (_, Some(error)) = self.retention.collect(&*self.blobs, &retained, &BTreeSet::new()) {
-                tracing::warn!("files of old checkpoints could not be deleted, they are tried again later: {error}");
-            }
         }
-        if matches!(purpose, Purpose::Savepoint | Purpose::StopWithSavepoint) {
+        if is_savepoint {
             let kind = RecordKind::SavepointMade(SavepointRef {
                 checkpoint: work.record.checkpoint,
-                path: location.clone(),
+                path: savepoint_folder(work)?.to_owned(),
                 stop: purpose == Purpose::StopWithSavepoint,
                 manifest: None,
             });
             match self.log.append(kind)? {
-                AppendOutcome::Written(at) => position = Some(at),
+                AppendOutcome::Written(position) => written = Some(position),
                 other => return Ok(not_written(other)),
             }
         }
-        Ok(Outcome::Written { location, position })
+        let location = match (&work.target, &work.progress.manifest) {
+            (Some(folder), _) if is_savepoint => folder.clone(),
+            (_, Some((reference, _))) => reference.path.clone(),
+            (_, None) => String::new(),
+        };
+        Ok(Outcome::Written { location, position: written })
+    }
+
+    /// Records that the checkpoint is complete, and deletes what that made unreachable.
+    fn complete_checkpoint(&mut self, work: &mut RecordWork) -> Result<AppendOutcome, PortError> {
+        if let Some(position) = work.progress.completed {
+            return Ok(AppendOutcome::Written(position));
+        }
+        let (reference, retained) = match work.progress.manifest.take() {
+            Some(stored) => stored,
+            None => {
+                let manifest = write_manifest(&*self.blobs, &work.manifest, &self.failpoints)?;
+                let retained = self.retained(work, manifest.clone());
+                (manifest, retained)
+            }
+        };
+        let (reference, retained) = work.progress.manifest.insert((reference, retained));
+        let checkpoint = work.record.checkpoint;
+        let outcome = self.log.append(RecordKind::CheckpointCompleted { checkpoint, retained: retained.clone() })?;
+        let AppendOutcome::Written(position) = outcome else { return Ok(outcome) };
+        work.progress.completed = Some(position);
+        self.failpoints.hit("before-commit");
+        self.retention.add(reference, &work.manifest);
+        if let (_, Some(error)) = self.retention.collect(&*self.blobs, retained, &BTreeSet::new()) {
+            tracing::warn!("files of old checkpoints could not be deleted, they are tried again later: {error}");
+        }
+        Ok(outcome)
     }
 
     /// What is kept once this record is written: what the coordinator says, with the references of the log.
-    fn retained(&self, work: &RecordWork, new: RetainedCheckpoint) -> Vec<RetainedCheckpoint> {
+    fn retained(&self, work: &RecordWork, manifest: ManifestRef) -> Vec<RetainedCheckpoint> {
+        let new = RetainedCheckpoint { checkpoint: work.record.checkpoint, manifest };
         let keep: BTreeSet<CheckpointId> = work.record.retained.iter().map(|kept| kept.checkpoint).collect();
         let mut retained: Vec<_> = self
             .log
@@ -197,6 +238,12 @@ impl Ledger {
     }
 }
 
+fn savepoint_folder(work: &RecordWork) -> Result<&str, PortError> {
+    work.target
+        .as_deref()
+        .ok_or_else(|| PortError::fix_input("no folder for the savepoint: set execution.checkpointing.savepoint-dir"))
+}
+
 fn not_written(outcome: AppendOutcome) -> Outcome {
     match outcome {
         AppendOutcome::Undecided { reason } => Outcome::Undecided(reason),
@@ -204,3 +251,7 @@ fn not_written(outcome: AppendOutcome) -> Outcome {
         AppendOutcome::Written(_) => unreachable!("asked only when it was not written"),
     }
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;
