@@ -22,10 +22,11 @@ impl Malformed {
     }
 }
 
-/// Whether a line holds nothing but JSON white space; such lines are skipped and not counted.
+/// Whether a line (without its newline) holds nothing but spaces, tabs and carriage returns: such lines are skipped and
+/// not counted. The file source leaves out the same lines.
 #[must_use]
 pub fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 /// Reads a transaction from a line (without its newline).

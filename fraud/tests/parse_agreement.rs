@@ -151,7 +151,7 @@ fn both_ways_agree_on_every_byte_at_every_place() {
 #[test]
 fn blank_is_json_white_space_only() {
     assert!(is_blank(b"") && is_blank(b" \t\r"));
-    assert!(!is_blank(b" x") && !is_blank("\u{a0}".as_bytes()));
+    assert!(!is_blank(b" \x0c") && !is_blank(b" x") && !is_blank("\u{a0}".as_bytes()));
 }
 
 fn transaction_line() -> impl Strategy<Value = String> {

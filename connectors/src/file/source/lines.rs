@@ -9,7 +9,7 @@ pub(super) struct RawLine<'a> {
     pub bytes: &'a [u8],
     /// Its whole length without the newline.
     pub length: u64,
-    /// Nothing but white space.
+    /// Nothing but spaces, tabs and carriage returns.
     pub blank: bool,
 }
 
@@ -110,7 +110,9 @@ impl LineBuffer {
     }
 }
 
+/// Spaces, tabs and carriage returns: the white space that formats of lines know. A line of form feeds, for example, is
+/// not JSON, and its format has to say so.
 #[inline]
 fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(u8::is_ascii_whitespace)
+    bytes.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }

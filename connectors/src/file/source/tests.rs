@@ -56,7 +56,7 @@ fn expected(file: &str, content: &[u8]) -> Vec<Seen> {
         parts.pop();
     }
     for (index, part) in parts.into_iter().enumerate() {
-        if !part.iter().all(u8::is_ascii_whitespace) {
+        if !part.iter().all(|byte| b" \t\r".contains(byte)) {
             state += 1;
             seen.push((file.to_string(), index as u64 + 1, offset, part.to_vec(), state, MIN_TIMESTAMP));
         }
@@ -87,6 +87,7 @@ fn contents() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(b"\n".to_vec()),
         1 => Just(b"\r\n".to_vec()),
         1 => Just(b"  \t".to_vec()),
+        1 => Just(b"\x0c".to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 0..4),
     ];
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
@@ -132,6 +133,18 @@ fn only_visible_files_with_the_extension_directly_in_the_folder_are_read() {
     assert_eq!(ids(&witness(folder.path())), ["a.jsonl", "b.jsonl"]);
     assert_eq!(ids(&witness(folder.path()).extensions(&[".txt"])), ["notes.txt"]);
     assert_eq!(ids(&witness(&folder.path().join("notes.txt"))), ["notes.txt"]);
+}
+
+#[test]
+fn only_spaces_tabs_and_carriage_returns_make_a_blank_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = b" \t\r\n\x0c\n \x0b \nend\n\n";
+    fs::write(folder.path().join("a.jsonl"), content).unwrap();
+    for chunk in [1, 64] {
+        let rows = read_with_restarts(&witness(folder.path()).chunk_bytes(chunk), 10, usize::MAX);
+        let lines: Vec<_> = rows.iter().map(|row| (row.1, row.3.as_slice())).collect();
+        assert_eq!(lines, [(2, &b"\x0c"[..]), (3, b" \x0b "), (4, b"end")]);
+    }
 }
 
 #[test]

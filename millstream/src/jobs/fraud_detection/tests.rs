@@ -158,6 +158,21 @@ fn every_output_of_a_small_input_is_as_the_contract_says() {
     assert_eq!(blocked, [(1, "many-transactions".into()), (2, "impossible-travel".into()), (7, "blocked-user".into())]);
 }
 
+#[test]
+fn a_line_of_form_feeds_is_malformed_and_blank_lines_count_nowhere() {
+    let world = World::new();
+    let input = format!(" \t\r\n\x0c\n{}\n", transaction(1, 1, 1, "1", LISBON));
+    fs::write(world.path("input/a.jsonl"), input).unwrap();
+    finish(Harness::new(&world.environment("out", 1)).unwrap());
+    let letters = lines(Path::new(&world.path("out/dead-letters")));
+    let letters: Vec<Value> = letters.iter().map(|line| value(line)).collect();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0]["reason"].as_str(), letters[0]["line"].as_u64()), (Some("malformed"), Some(2)));
+    let summary = value(&fs::read_to_string(world.path("out/summary.json")).unwrap());
+    let counted = ["lines", "accepted", "malformed"].map(|count| summary[count].as_u64());
+    assert_eq!(counted, [Some(2), Some(1), Some(1)]);
+}
+
 fn sample(world: &World, events: u64) -> generate::Generated {
     let rules = Some(world.folder.path().join("rules"));
     let options = generate::Options { events, files: 5, seed: 3, rules };
