@@ -72,6 +72,8 @@ pub struct LaunchOptions {
     pub credit: CreditLimit,
     /// Rows in a full batch.
     pub batch_rows: usize,
+    /// Bytes in a full batch.
+    pub batch_bytes: usize,
     /// Completed checkpoints folded into the local store together; `None` keeps no local store.
     pub fold_lag: Option<u32>,
     /// Settings shown by REST and kept in manifests.
@@ -99,6 +101,7 @@ impl LaunchOptions {
             exception_history_size: 16,
             credit: CreditLimit::default(),
             batch_rows: millstream_runtime::batch::DEFAULT_BATCH_ROWS,
+            batch_bytes: millstream_runtime::batch::DEFAULT_BATCH_BYTES,
             fold_lag: Some(4),
             properties: Vec::new(),
             guard_output: false,
@@ -230,6 +233,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
             graph: Arc::new(graph),
             credit: options.credit,
             batch_rows: options.batch_rows,
+            batch_bytes: options.batch_bytes,
             world,
             stopwatch,
         },

@@ -106,7 +106,8 @@ keys! {
     "Exchange" {
         /// Rows in a full batch: the unit that moves between subtasks.
         BATCH_ROWS: NonZeroU32 = "pipeline.batch.rows", "1024";
-        /// Bytes at which a batch is sent although it has fewer rows.
+        /// Bytes at which a batch is sent although it has fewer rows. Exact for records that own nothing on the heap; of
+        /// others one in sixteen is weighed, by its serialised size.
         BATCH_BYTES: MemorySize = "pipeline.batch.bytes", "1 mb";
         /// Longest time a batch that is not full waits for more rows. A batch is sent as soon as nothing else waits to be
         /// processed, so this bounds the delay on busy subtasks only.

@@ -50,6 +50,8 @@ pub struct Blueprint {
     pub credit: CreditLimit,
     /// Rows in a full batch.
     pub batch_rows: usize,
+    /// Bytes in a full batch.
+    pub batch_bytes: usize,
     /// The world.
     pub world: World,
     /// The clock of all counters.
@@ -137,6 +139,7 @@ impl Blueprint {
             key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask)),
             watermark_floor: Vec::new(),
             batch_rows: self.batch_rows,
+            batch_bytes: self.batch_bytes,
             blocking: Arc::clone(&self.world.blocking),
             clock: Arc::clone(&self.world.clock),
             waker: Waker::new(|| {}),

@@ -71,6 +71,7 @@ impl Wiring<'_> {
             key_groups,
             watermark_floor: floor.unwrap_or_default(),
             batch_rows: self.options.batch_rows,
+            batch_bytes: self.options.batch_bytes,
             blocking: Arc::clone(world) as _,
             clock: Arc::clone(world) as _,
             // Every subtask is stepped in every round: nobody needs to be woken.

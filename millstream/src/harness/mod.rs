@@ -30,6 +30,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_runtime::batch::DEFAULT_BATCH_BYTES;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::{Barrier, CheckpointingMode, Purpose};
 use millstream_runtime::graph::JobGraph;
@@ -55,6 +56,8 @@ pub struct HarnessOptions {
     pub max_parallelism: u16,
     /// Rows in a full batch; small ones make more of what can happen between two batches.
     pub batch_rows: usize,
+    /// Bytes in a full batch between subtasks, whichever comes first.
+    pub batch_bytes: usize,
     /// Credit of every channel; one batch makes backpressure the rule.
     pub credit: CreditLimit,
     /// Whether operators with forward edges share a subtask.
@@ -68,6 +71,7 @@ impl Default for HarnessOptions {
         Self {
             max_parallelism: DEFAULT_MAX_PARALLELISM,
             batch_rows: 16,
+            batch_bytes: DEFAULT_BATCH_BYTES,
             credit: CreditLimit::default(),
             chaining: true,
             seed: 0,

@@ -36,7 +36,6 @@ pub(super) fn state_dir(job: &Job, configuration: &Configuration, output: &Path)
 pub(super) fn without_effect(configuration: &Configuration) -> Vec<&'static str> {
     [
         keys::AUTO_WATERMARK_INTERVAL.name,
-        keys::BATCH_BYTES.name,
         keys::BUFFER_TIMEOUT.name,
         keys::CHECKPOINT_RETENTION.name,
         keys::TMP_DIRS.name,
@@ -94,6 +93,7 @@ pub(super) fn launch(
         restart: restart(configuration)?,
         credit,
         batch_rows: configuration.get(&keys::BATCH_ROWS).get() as usize,
+        batch_bytes: usize::try_from(configuration.get(&keys::BATCH_BYTES).0).unwrap_or(usize::MAX),
         fold_lag: Some(configuration.get(&keys::STATE_FOLD_LAG).get()),
         properties: properties(parameters),
         guard_output: true,

@@ -24,18 +24,18 @@ pub(super) fn unkeyed<T: Data>() -> Arc<dyn ExchangeFactory> {
 
 impl<T: Data> ExchangeFactory for Unkeyed<T> {
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
-        let (channels, rows) = (outlets.len(), place.batch_rows);
+        let (channels, limit) = (outlets.len(), place.limit);
         let exchange: Downstream<T> = match place.strategy {
             // A forward edge has one outlet, and `global` means the first of all.
-            ShipStrategy::Forward | ShipStrategy::Global => Box::new(Exchange::new(outlets, Single(0), rows)),
-            ShipStrategy::Broadcast => Box::new(Exchange::new(outlets, Broadcast::new(channels), rows)),
+            ShipStrategy::Forward | ShipStrategy::Global => Box::new(Exchange::new(outlets, Single(0), limit)),
+            ShipStrategy::Broadcast => Box::new(Exchange::new(outlets, Broadcast::new(channels), limit)),
             ShipStrategy::Rescale => {
                 let local = RoundRobin::new(local_channels(place), 0);
-                Box::new(Exchange::new(outlets, local, rows))
+                Box::new(Exchange::new(outlets, local, limit))
             }
             ShipStrategy::Rebalance => {
                 let all = RoundRobin::new(0..channels, place.subtask as usize);
-                Box::new(Exchange::new(outlets, all, rows))
+                Box::new(Exchange::new(outlets, all, limit))
             }
             ShipStrategy::Hash | ShipStrategy::Custom => {
                 unreachable!("edges by key or function are recorded with a factory of their own")
@@ -85,7 +85,7 @@ where
 {
     with_function(move |outlets, place| {
         let table = RoutingTable::contiguous(place.receiver_max_parallelism, place.receiver_parallelism);
-        Box::new(Exchange::new(outlets, ByKey::new(selector.clone(), table), place.batch_rows))
+        Box::new(Exchange::new(outlets, ByKey::new(selector.clone(), table), place.limit))
     })
 }
 
@@ -96,13 +96,14 @@ where
 {
     with_function(move |outlets, place| {
         let channels = outlets.len();
-        Box::new(Exchange::new(outlets, Custom::new(choose.clone(), channels), place.batch_rows))
+        Box::new(Exchange::new(outlets, Custom::new(choose.clone(), channels), place.limit))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_runtime::batch::BatchLimit;
 
     #[test]
     fn rescale_reaches_every_receiver_and_stays_local() {
@@ -115,7 +116,7 @@ mod tests {
                     parallelism: senders,
                     receiver_parallelism: u32::try_from(receivers).expect("small"),
                     receiver_max_parallelism: 128,
-                    batch_rows: 1,
+                    limit: BatchLimit::default(),
                 };
                 local_channels(&place).for_each(|channel| reached[channel] += 1);
             }

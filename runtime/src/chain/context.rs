@@ -89,6 +89,8 @@ pub struct TaskInfo {
     pub watermark_floor: Vec<Timestamp>,
     /// Rows in a full batch.
     pub batch_rows: usize,
+    /// Bytes in a full batch that leaves the chain, whichever comes first.
+    pub batch_bytes: usize,
     /// For connectors that read ahead.
     pub blocking: Arc<dyn Blocking>,
     /// The time of day.

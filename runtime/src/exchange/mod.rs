@@ -7,7 +7,7 @@ pub mod partitioner;
 
 use std::sync::Arc;
 
-use crate::batch::{Batch, Data, Rows};
+use crate::batch::{Batch, BatchLimit, Data, Rows, Weight};
 use crate::chain::{ChainContext, ChainResult, Collector, Flow, Stage};
 use crate::credit::{CreditPool, Permit};
 use crate::element::{Barrier, Element};
@@ -37,6 +37,8 @@ pub struct Outlet {
 struct Channel<T> {
     outlet: Outlet,
     buffer: Rows<T>,
+    /// Of the buffered rows.
+    weight: Weight,
     /// Waits for the rows before it.
     watermark: Timestamp,
     sent_watermark: Timestamp,
@@ -46,20 +48,24 @@ struct Channel<T> {
 pub struct Exchange<T, S> {
     channels: Vec<Channel<T>>,
     scatter: S,
-    batch_rows: usize,
+    limit: BatchLimit,
+    /// The rows of a full batch, if they are no larger than their type.
+    full_rows: usize,
 }
 
 impl<T: Data, S: Scatter<T>> Exchange<T, S> {
     /// An exchange over the given channels.
     #[must_use]
-    pub fn new(outlets: Vec<Outlet>, scatter: S, batch_rows: usize) -> Self {
+    pub fn new(outlets: Vec<Outlet>, scatter: S, limit: BatchLimit) -> Self {
+        let full_rows = limit.full_rows::<T>();
         let channel = |outlet| Channel {
             outlet,
-            buffer: Rows { values: Vec::with_capacity(batch_rows), timestamps: Vec::new() },
+            buffer: Rows { values: Vec::with_capacity(full_rows), timestamps: Vec::new() },
+            weight: Weight::default(),
             watermark: MIN_TIMESTAMP,
             sent_watermark: MIN_TIMESTAMP,
         };
-        Self { channels: outlets.into_iter().map(channel).collect(), scatter, batch_rows }
+        Self { channels: outlets.into_iter().map(channel).collect(), scatter, limit, full_rows }
     }
 
     /// Ready when every channel has credit; otherwise the pools that lack it will wake this subtask.
@@ -76,19 +82,26 @@ impl<T: Data, S: Scatter<T>> Exchange<T, S> {
     /// Sends everything buffered, overdrawing by at most this one batch: something that must not wait follows.
     fn drain(&mut self, cx: &mut ChainContext) {
         for channel in &mut self.channels {
-            channel.send_buffer(self.batch_rows, cx);
+            channel.send_buffer(self.full_rows, cx);
             channel.send_watermark();
         }
     }
 }
 
+/// Whether rows can go as they are: at least half a batch, and not more than a full one.
+fn is_about_full<T: Data>(rows: &Rows<T>, full_rows: usize, limit: &BatchLimit) -> bool {
+    let bytes = if std::mem::needs_drop::<T>() { rows.size_bytes() } else { 0 };
+    (rows.len() * 2 >= full_rows || bytes * 2 >= limit.bytes) && rows.len() <= full_rows && bytes <= limit.bytes
+}
+
 impl<T: Data> Channel<T> {
-    fn send_buffer(&mut self, batch_rows: usize, cx: &mut ChainContext) {
+    fn send_buffer(&mut self, full_rows: usize, cx: &mut ChainContext) {
         if self.buffer.is_empty() {
             return;
         }
-        let full = Rows { values: Vec::with_capacity(batch_rows), timestamps: Vec::new() };
-        let rows = std::mem::replace(&mut self.buffer, full);
+        let empty = Rows { values: Vec::with_capacity(full_rows), timestamps: Vec::new() };
+        let rows = std::mem::replace(&mut self.buffer, empty);
+        self.weight = Weight::default();
         let bytes = rows.size_bytes();
         cx.counters.records_out += rows.len() as u64;
         cx.counters.bytes_out += bytes as u64;
@@ -96,10 +109,20 @@ impl<T: Data> Channel<T> {
         (self.outlet.send)(Element::Batch(Parcel { batch: Box::new(rows), permit }));
     }
 
+    /// Counts the row just buffered, and answers whether it makes the batch a full one.
+    #[inline(always)]
+    fn is_full(&mut self, full_rows: usize, limit: &BatchLimit) -> bool {
+        let rows = self.buffer.values.len();
+        if let Some(row) = self.buffer.values.last() {
+            self.weight.add(row, rows);
+        }
+        rows >= full_rows || self.weight.reaches::<T>(limit)
+    }
+
     /// Once a batch: kept out of the loop over the rows.
     #[inline(never)]
-    fn send_full(&mut self, batch_rows: usize, cx: &mut ChainContext) {
-        self.send_buffer(batch_rows, cx);
+    fn send_full(&mut self, full_rows: usize, cx: &mut ChainContext) {
+        self.send_buffer(full_rows, cx);
         self.send_watermark();
     }
 
@@ -152,7 +175,7 @@ impl<T: Data, S: Scatter<T>> Stage for Exchange<T, S> {
         for channel in &mut self.channels {
             let credit = &channel.outlet.credit;
             if channel.buffer.is_empty() || credit.has_credit() || !credit.park() {
-                channel.send_buffer(self.batch_rows, cx);
+                channel.send_buffer(self.full_rows, cx);
                 channel.send_watermark();
             } else {
                 flow = Flow::Blocked;
@@ -172,12 +195,13 @@ impl<T: Data, S: Scatter<T>> Stage for Exchange<T, S> {
 
 impl<T: Data, S: Scatter<T>> Collector<T> for Exchange<T, S> {
     fn push(&mut self, rows: Rows<T>, cx: &mut ChainContext) -> ChainResult {
-        let Self { channels, scatter, batch_rows } = self;
+        let Self { channels, scatter, limit, full_rows } = self;
+        let (limit, full_rows) = (&*limit, *full_rows);
         if let Some(target) = scatter.whole_batch(rows.len()) {
             let channel = &mut channels[target];
-            if channel.buffer.is_empty() && rows.len() * 2 >= *batch_rows {
+            if channel.buffer.is_empty() && is_about_full(&rows, full_rows, limit) {
                 channel.buffer = rows;
-                channel.send_buffer(*batch_rows, cx);
+                channel.send_buffer(full_rows, cx);
                 channel.send_watermark();
                 return Ok(self.flow());
             }
@@ -186,8 +210,8 @@ impl<T: Data, S: Scatter<T>> Collector<T> for Exchange<T, S> {
             scatter.scatter(rows.values, |target, value, _| {
                 let channel = &mut channels[target];
                 channel.buffer.values.push(value);
-                if channel.buffer.values.len() >= *batch_rows {
-                    channel.send_full(*batch_rows, cx);
+                if channel.is_full(full_rows, limit) {
+                    channel.send_full(full_rows, cx);
                 }
             });
             return Ok(self.flow());
@@ -196,8 +220,8 @@ impl<T: Data, S: Scatter<T>> Collector<T> for Exchange<T, S> {
         scatter.scatter(rows.values, |target, value, index| {
             let channel = &mut channels[target];
             channel.buffer.push(value, timestamps.get(index).copied());
-            if channel.buffer.values.len() >= *batch_rows {
-                channel.send_full(*batch_rows, cx);
+            if channel.is_full(full_rows, limit) {
+                channel.send_full(full_rows, cx);
             }
         });
         Ok(self.flow())

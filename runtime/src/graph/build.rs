@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::job::JobEdge;
 use super::stream::{ExchangePlace, NodeId, NodeOutputs, OperatorPlace, StreamGraph};
+use crate::batch::BatchLimit;
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::ChainHead;
 use crate::chain::{ChainContext, OperatorSlot};
@@ -113,7 +114,7 @@ impl Building<'_> {
             parallelism: self.cx.task.parallelism,
             receiver_parallelism: receiver.0,
             receiver_max_parallelism: receiver.1,
-            batch_rows: self.cx.task.batch_rows,
+            limit: BatchLimit { rows: self.cx.task.batch_rows, bytes: self.cx.task.batch_bytes },
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::batch::Data;
+use crate::batch::{BatchLimit, Data};
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::ChainHead;
 use crate::chain::map::FanOut;
@@ -67,8 +67,8 @@ pub struct ExchangePlace {
     pub receiver_parallelism: u32,
     /// Key groups of the receiver.
     pub receiver_max_parallelism: u16,
-    /// Rows in a full batch.
-    pub batch_rows: usize,
+    /// When a batch is full.
+    pub limit: BatchLimit,
 }
 
 /// Makes the sending side of an edge; answers a `Downstream<T>`.
