@@ -44,9 +44,21 @@ const ADVICE: [(&[&str], &str); 6] = [
         &["AccessDenied", "403 Forbidden", "Forbidden"],
         "allow s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket there, or use other credentials",
     ),
-    (&["PermanentRedirect", "AuthorizationHeaderMalformed", "BareRedirect"], "set s3.region to the region of the bucket"),
     (
-        &["Connection refused", "host not found", "Host not found", "failed to lookup", "timeout: ", "Connection failed", "tls", "certificate"],
+        &["PermanentRedirect", "AuthorizationHeaderMalformed", "BareRedirect"],
+        "set s3.region to the region of the bucket",
+    ),
+    (
+        &[
+            "Connection refused",
+            "host not found",
+            "Host not found",
+            "failed to lookup",
+            "timeout: ",
+            "Connection failed",
+            "tls",
+            "certificate",
+        ],
         "check s3.endpoint and the way to it",
     ),
 ];

@@ -139,7 +139,10 @@ impl Blocking {
 }
 
 fn wait(pause: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "on a thread of the blocking executor, for a server in the real world")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "on a thread of the blocking executor, for a server in the real world"
+    )]
     std::thread::sleep(pause);
 }
 

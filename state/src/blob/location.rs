@@ -42,7 +42,8 @@ impl Location {
         if !S3_SCHEMES.contains(&scheme.as_str()) {
             return Err(wrong(&format!("has the scheme '{scheme}', which is not supported")));
         }
-        let (bucket, prefix) = rest.trim_start_matches('/').split_once('/').unwrap_or((rest.trim_start_matches('/'), ""));
+        let (bucket, prefix) =
+            rest.trim_start_matches('/').split_once('/').unwrap_or((rest.trim_start_matches('/'), ""));
         if bucket.is_empty() {
             return Err(wrong("names no bucket"));
         }
@@ -81,6 +82,15 @@ impl Location {
         }
     }
 
+    /// The same place by its one name, as far as this machine can tell; nothing if it is a folder that is not there.
+    #[must_use]
+    pub fn resolved(&self) -> Option<Self> {
+        match self {
+            Self::Folder(path) => path.canonicalize().ok().map(Self::Folder),
+            Self::S3 { .. } => Some(self.clone()),
+        }
+    }
+
     /// Whether this place is `other` or lies below it.
     #[must_use]
     pub fn is_inside(&self, other: &Self) -> bool {
@@ -90,9 +100,9 @@ impl Location {
                 _ => false,
             },
             (Self::S3 { bucket, prefix }, Self::S3 { bucket: outer_bucket, prefix: outer }) => {
-                let below = prefix.strip_prefix(outer.as_str()).is_some_and(|rest| {
-                    rest.is_empty() || outer.is_empty() || rest.starts_with('/')
-                });
+                let below = prefix
+                    .strip_prefix(outer.as_str())
+                    .is_some_and(|rest| rest.is_empty() || outer.is_empty() || rest.starts_with('/'));
                 bucket == outer_bucket && below
             }
             (Self::Folder(_), Self::S3 { .. }) | (Self::S3 { .. }, Self::Folder(_)) => false,
@@ -153,7 +163,8 @@ mod tests {
         assert_eq!(parse("s3://bucket/a/b/"), s3("bucket", "a/b"));
         assert_eq!(parse("S3A://bucket//a//b"), s3("bucket", "a/b"));
         assert_eq!(parse("s3p://bucket"), s3("bucket", ""));
-        for (wrong, why) in [("", "no location"), ("file://host/x", "host"), ("s3://", "bucket"), ("hdfs://n/x", "hdfs")]
+        for (wrong, why) in
+            [("", "no location"), ("file://host/x", "host"), ("s3://", "bucket"), ("hdfs://n/x", "hdfs")]
         {
             let error = Location::parse(wrong).expect_err(wrong);
             assert!(error.message.contains(why) && error.message.contains("s3://bucket/prefix"), "{error}");

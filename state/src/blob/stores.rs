@@ -35,6 +35,19 @@ impl Stores {
         })
     }
 
+    /// Opens the store at a location to read what is in it: a folder is not made.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when a folder is not there.
+    pub fn open_present(&self, location: &Location) -> Result<Arc<dyn BlobStore>, PortError> {
+        if let Location::Folder(folder) = location
+            && !folder.is_dir()
+        {
+            return Err(PortError::fix_input(format!("there is no folder {location}")));
+        }
+        self.open(location)
+    }
+
     /// Opens the store at a location after a trial of everything that is done with a store: with a bucket, that the
     /// credentials allow it, and that the server really refuses to create a blob twice. A folder needs no trial.
     ///
@@ -54,12 +67,14 @@ impl Stores {
 fn try_out(blobs: &dyn BlobStore, location: &Location, trial: &str) -> Result<(), PortError> {
     let name = format!("{TRIALS}/{trial}");
     let content = trial.as_bytes();
-    let differs = |what: &str| PortError::fix_input(format!("{what}: the store at {location} does not do what S3 does"));
+    let differs =
+        |what: &str| PortError::fix_input(format!("{what}: the store at {location} does not do what S3 does"));
     let created = blobs.put_if_absent(&name, content);
     if blobs.get(&name)?.as_deref() != Some(content) {
         return Err(created.err().unwrap_or_else(|| differs("a blob that was made cannot be read")));
     }
-    if blobs.put_if_absent(&name, b"twice")? != Created::AlreadyExists || blobs.get(&name)?.as_deref() != Some(content) {
+    if blobs.put_if_absent(&name, b"twice")? != Created::AlreadyExists || blobs.get(&name)?.as_deref() != Some(content)
+    {
         return Err(differs(
             "a blob could be created twice (conditional writes with If-None-Match are ignored), so that two leaders could both write",
         ));

@@ -54,7 +54,8 @@ fn server(answers: &'static [Answer]) -> (Stores, Receiver<String>) {
             let mut stream = reader.into_inner();
             if let Status(status, body) = answer {
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status} X\r\nETag: \"e\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n");
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nETag: \"e\"\r\nLast-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\n");
                 write!(stream, "{head}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}").expect("is read");
             }
         }
