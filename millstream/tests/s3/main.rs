@@ -17,7 +17,7 @@ mod engine;
 use engine::*;
 
 #[path = "../process/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::disallowed_methods)]
 mod process;
 
 #[path = "../../../state/tests/support/s3_server.rs"]

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_key_without_its_secret_is_refused() {
         let options = S3Options { access_key: Some("id".to_string()), ..S3Options::default() };
-        let error = open(&options, "bucket", "prefix").err().expect("refused");
+        let error = open(&options, "bucket", "prefix").expect_err("refused");
         assert!(error.message.contains("s3.secret-key") && error.message.contains("s3://bucket/prefix"), "{error}");
     }
 }

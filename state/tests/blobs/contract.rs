@@ -12,10 +12,13 @@ use tempfile::TempDir;
 
 use crate::s3_server;
 
+/// What it is made of, and the store.
+type Named = (&'static str, Arc<dyn BlobStore>);
+
 /// A new, empty store of every kind. The folder goes with the last one.
-fn stores() -> (TempDir, Vec<(&'static str, Arc<dyn BlobStore>)>) {
+fn stores() -> (TempDir, Vec<Named>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut stores: Vec<(&'static str, Arc<dyn BlobStore>)> = vec![
+    let mut stores: Vec<Named> = vec![
         ("folder", Arc::new(LocalBlobs::open(folder.path().join("a/b")).expect("makes the folder"))),
         ("memory", Arc::new(MemoryBlobs::new())),
     ];
