@@ -4,16 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use millstream_runtime::batch::BatchLimit;
 use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Retained};
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, JobId};
+use millstream_runtime::ids::{
+    AttemptId, AttemptNumber, CheckpointId, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess,
+};
 use millstream_runtime::job::{Options as JobOptions, RestartOptions};
 use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
-use millstream_state::blob::{Location, Stores};
+use millstream_state::blob::LocalBlobs;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
 use millstream_state::log::{
@@ -23,12 +26,13 @@ use millstream_state::names::job_folder;
 use millstream_state::savepoint::read_savepoint;
 use ractor::Actor;
 
-use crate::job_master::deployment::Blueprint;
+use crate::job_master::deployment::{Blueprint, OfferedNode};
 use crate::job_master::records::Ledger;
 use crate::job_master::restore::Restored;
 use crate::job_master::{JobArguments, JobHandle, JobMaster};
-use crate::local::LocalState;
 use crate::metrics::Registry;
+use crate::protocol::deploy::{ChannelOptions, JobRecord, Recorded};
+use crate::task_manager::{self, TaskManagerArguments};
 use crate::world::{BlockingPool, Stopwatch, SystemClock, World};
 
 mod guard;
@@ -44,7 +48,7 @@ pub enum StartFrom {
     /// From nothing; what an earlier run left in the state folder is deleted.
     Nothing,
     /// A savepoint or checkpoint of any run.
-    Savepoint(Location),
+    Savepoint(PathBuf),
 }
 
 /// Settings of one job in this process.
@@ -52,12 +56,10 @@ pub enum StartFrom {
 pub struct LaunchOptions {
     /// Checkpoints, log and local state lie below this folder.
     pub state_dir: PathBuf,
-    /// Checkpoints and log lie there instead, a place which jobs may share.
-    pub checkpoint_dir: Option<Location>,
+    /// Checkpoints and log lie below this folder instead, which jobs may share.
+    pub checkpoint_dir: Option<PathBuf>,
     /// Where savepoints go unless a request says.
-    pub savepoint_dir: Option<Location>,
-    /// Opens these places.
-    pub stores: Stores,
+    pub savepoint_dir: Option<PathBuf>,
     /// What it starts from.
     pub start_from: StartFrom,
     /// State without an operator may be left behind.
@@ -95,7 +97,6 @@ impl LaunchOptions {
             state_dir: state_dir.into(),
             checkpoint_dir: None,
             savepoint_dir: None,
-            stores: Stores::default(),
             start_from: StartFrom::Latest,
             allow_non_restored_state: false,
             allow_fallback: false,
@@ -114,10 +115,10 @@ impl LaunchOptions {
 }
 
 impl LaunchOptions {
-    /// The place of the checkpoint store.
+    /// The folder of the checkpoint store.
     #[must_use]
-    pub fn checkpoints(&self) -> Location {
-        self.checkpoint_dir.clone().unwrap_or_else(|| self.state_dir.join("checkpoints").into())
+    pub fn checkpoints(&self) -> PathBuf {
+        self.checkpoint_dir.clone().unwrap_or_else(|| self.state_dir.join("checkpoints"))
     }
 }
 
@@ -160,8 +161,8 @@ pub struct Launched {
 /// When the folder cannot be read or the log is damaged.
 pub fn earlier_run(options: &LaunchOptions) -> Result<EarlierRun, PortError> {
     let Some(job) = current_job(&options.state_dir)? else { return Ok(EarlierRun::None) };
-    let blobs = options.stores.open(&options.checkpoints())?;
-    let state = recover(&*blobs, job)?;
+    let blobs = LocalBlobs::open(options.checkpoints())?;
+    let state = recover(&blobs, job)?;
     Ok(match state.terminal {
         // A stop and a failure leave something to go on with.
         Some(terminal @ (TerminalState::Finished | TerminalState::Canceled)) => {
@@ -196,66 +197,111 @@ fn set_current_job(state_dir: &Path, job: JobId) -> Result<(), PortError> {
     std::fs::rename(&temporary, state_dir.join(CURRENT_JOB)).map_err(failed)
 }
 
-/// Starts a job.
+/// Starts a job on a task manager of this process.
 ///
 /// # Errors
 /// When the state folder is in use or unusable, or what it is to start from cannot be read.
 pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched, PortError> {
-    let stopwatch = Stopwatch::start();
-    let handle = tokio::runtime::Handle::current();
-    let clock = SystemClock;
-    let seed = seed(&clock);
-    let prepared = {
-        let options = options.clone();
-        let (name, outputs) = (graph.name.clone(), graph.sink_outputs().collect::<Vec<_>>());
-        check_transaction_timeout(&graph, &options)?;
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let pool = BlockingPool::new(handle.clone());
-        millstream_runtime::ports::Blocking::run(
-            &pool,
-            Box::new(move || drop(sender.send(prepare(&name, &options, &outputs, seed)))),
-        );
-        receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
-    };
-    let Prepared { job, ledger, restore, restored_from, local, node, retained, blobs } = prepared;
-    for name in &graph.without_uid {
-        tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
+    let graph = Arc::new(graph);
+    let launching = Launching::prepare(&graph, options).await?;
+    let incarnation = NodeIncarnation(launching.prepared.node.incarnation());
+    let process = NodeProcess { node: NodeId("embedded".to_owned()), incarnation };
+    let task_manager = task_manager::start(TaskManagerArguments {
+        process: process.clone(),
+        world: launching.world.clone(),
+        programs: Arc::new(Recorded(Arc::clone(&graph))),
+        folder: Arc::downgrade(&launching.prepared.node),
+        stopwatch: launching.stopwatch,
+    })
+    .await?;
+    let offered = OfferedNode { process, slots: graph.parallelism(), gateway: Arc::new(task_manager) };
+    launching.start(graph, vec![offered]).await
+}
+
+/// Starts a job whose subtasks run on the given task managers. They must read the same checkpoint store.
+///
+/// # Errors
+/// As [`launch`].
+pub async fn launch_on(
+    nodes: Vec<OfferedNode>,
+    graph: JobGraph,
+    options: LaunchOptions,
+) -> Result<Launched, PortError> {
+    let graph = Arc::new(graph);
+    Launching::prepare(&graph, options).await?.start(graph, nodes).await
+}
+
+/// A job over whose log this process has taken the lead.
+struct Launching {
+    prepared: Prepared,
+    options: LaunchOptions,
+    world: World,
+    stopwatch: Stopwatch,
+}
+
+impl Launching {
+    async fn prepare(graph: &JobGraph, options: LaunchOptions) -> Result<Self, PortError> {
+        let stopwatch = Stopwatch::start();
+        let handle = tokio::runtime::Handle::current();
+        let clock = SystemClock;
+        let seed = seed(&clock);
+        check_transaction_timeout(graph, &options)?;
+        let prepared = {
+            let options = options.clone();
+            let (name, outputs) = (graph.name.clone(), graph.sink_outputs().collect::<Vec<_>>());
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let pool = BlockingPool::new(handle.clone());
+            millstream_runtime::ports::Blocking::run(
+                &pool,
+                Box::new(move || drop(sender.send(prepare(&name, &options, &outputs, seed)))),
+            );
+            receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
+        };
+        for name in &graph.without_uid {
+            tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
+        }
+        let world = World {
+            blobs: Arc::clone(&prepared.blobs),
+            blocking: Arc::new(BlockingPool::new(handle)),
+            clock: Arc::new(clock),
+            failpoints: options.failpoints.clone(),
+            registry: Arc::new(Registry::new("localhost", "embedded", Default::default())),
+            seed,
+        };
+        Ok(Self { prepared, options, world, stopwatch })
     }
-    let registry = Arc::new(Registry::new("localhost", "embedded", Default::default()));
-    let world = World {
-        blobs,
-        blocking: Arc::new(BlockingPool::new(handle)),
-        clock: Arc::new(clock),
-        failpoints: options.failpoints.clone(),
-        registry: Arc::clone(&registry),
-        seed,
-    };
-    let arguments = JobArguments {
-        blueprint: Blueprint {
-            job,
-            graph: Arc::new(graph),
-            credit: options.credit,
-            batch_rows: options.batch_rows,
-            batch_bytes: options.batch_bytes,
-            world,
-            stopwatch,
-        },
-        ledger,
-        checkpoints: options.checkpoints,
-        retained,
-        job: JobOptions { restart: options.restart, exception_history_size: options.exception_history_size },
-        restore,
-        allow_non_restored_state: options.allow_non_restored_state,
-        allow_fallback: options.allow_fallback,
-        savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string()),
-        properties: options.properties,
-        local: local.map(Arc::new),
-        node,
-    };
-    let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
-        .await
-        .map_err(|error| PortError::give_up(format!("the job could not be started: {error}")))?;
-    Ok(Launched { handle: JobHandle::new(job, master), registry, restored_from, stopwatch })
+
+    async fn start(self, graph: Arc<JobGraph>, nodes: Vec<OfferedNode>) -> Result<Launched, PortError> {
+        let Self { prepared, options, world, stopwatch } = self;
+        let Prepared { job, ledger, restore, restored_from, node, retained, .. } = prepared;
+        let registry = Arc::clone(&world.registry);
+        let record = JobRecord {
+            program: graph.name.clone(),
+            configuration: options.properties.clone(),
+            parallelism: graph.parallelism(),
+            ..JobRecord::default()
+        };
+        let batch = BatchLimit { rows: options.batch_rows, bytes: options.batch_bytes };
+        let channels = ChannelOptions { credit: options.credit, batch };
+        let arguments = JobArguments {
+            blueprint: Blueprint { job, graph, record, channels, fold_lag: options.fold_lag, world },
+            ledger,
+            checkpoints: options.checkpoints,
+            retained,
+            job: JobOptions { restart: options.restart, exception_history_size: options.exception_history_size },
+            restore,
+            allow_non_restored_state: options.allow_non_restored_state,
+            allow_fallback: options.allow_fallback,
+            savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string_lossy().into_owned()),
+            properties: options.properties,
+            nodes,
+            node: Some(node),
+        };
+        let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
+            .await
+            .map_err(|error| PortError::give_up(format!("the job could not be started: {error}")))?;
+        Ok(Launched { handle: JobHandle::new(job, master), registry, restored_from, stopwatch })
+    }
 }
 
 /// A transaction must outlive the time between two checkpoints and an outage, or data would be lost in silence.
@@ -275,7 +321,6 @@ struct Prepared {
     ledger: Box<Ledger>,
     restore: Option<Restored>,
     restored_from: Option<String>,
-    local: Option<LocalState>,
     node: Arc<NodeFolder>,
     retained: Vec<Retained>,
     blobs: Arc<dyn BlobStore>,
@@ -289,7 +334,6 @@ fn prepare(
 ) -> Result<Prepared, PortError> {
     let dir = &options.state_dir;
     let node = Arc::new(NodeFolder::open(dir.join("node"), nonce(seed, 1))?);
-    let blobs = open_stores(options, seed)?;
     let earlier = earlier_run(options)?;
     let mut keep = match (&options.start_from, &earlier) {
         (StartFrom::Latest, EarlierRun::Unfinished { job, .. }) => Some(*job),
@@ -305,9 +349,9 @@ fn prepare(
     }
     if keep.is_none() {
         if let EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. } = &earlier {
-            let folder = job_folder(*job);
-            if !is_inside(&start_from, &options.checkpoints().join(&folder)) {
-                blobs.delete_all(&folder)?;
+            let folder = options.checkpoints().join(job_folder(*job));
+            if !is_inside(&start_from, &folder) {
+                remove(&folder)?;
             }
         }
         remove(&dir.join("node").join("state"))?;
@@ -316,17 +360,16 @@ fn prepare(
     if keep.is_none() {
         set_current_job(dir, job)?;
     }
+    let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(options.checkpoints())?);
     let log = take_the_lead(&blobs, job, seed, options)?;
     let epoch = log.epoch();
     let restore = match &start_from {
-        StartFrom::Savepoint(path) => Some(import(path, options, &*blobs, job, epoch)?),
+        StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
         StartFrom::Nothing => None,
         // The job master looks for the newest whole checkpoint, for this deployment as for every later one. Before the
         // first one, the savepoint that the run was started from is where it stands.
         StartFrom::Latest => match &log.state().started_from {
-            Some(path) if log.state().retained.is_empty() => {
-                Some(import(&Location::parse(path)?, options, &*blobs, job, epoch)?)
-            }
+            Some(path) if log.state().retained.is_empty() => Some(import(Path::new(path), &*blobs, job, epoch)?),
             _ => None,
         },
     };
@@ -337,29 +380,14 @@ fn prepare(
         }
     };
     let retained = retained(&*blobs, log.state());
-    let local = options.fold_lag.map(|lag| LocalState::open(&node, job, lag)).transpose()?;
     let ledger = Ledger {
         job,
         log,
         retention: Retention::new(job),
         blobs: Arc::clone(&blobs),
-        stores: options.stores.clone(),
         failpoints: options.failpoints.clone(),
     };
-    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, local, node, retained, blobs })
-}
-
-/// Opens the checkpoint store after a trial, and tries out where savepoints go: later would be too late for the user.
-fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
-    let trial = format!("{seed:016x}");
-    let checkpoints = options.checkpoints();
-    let blobs = options.stores.open_tried(&checkpoints, &trial)?;
-    if let Some(savepoints @ Location::S3 { bucket, .. }) = &options.savepoint_dir
-        && !matches!(&checkpoints, Location::S3 { bucket: same, .. } if same == bucket)
-    {
-        options.stores.open_tried(savepoints, &trial)?;
-    }
-    Ok(blobs)
+    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, node, retained, blobs })
 }
 
 /// Opens the log of a job in a new epoch: whoever led it before can write nothing more.
@@ -382,17 +410,11 @@ fn take_the_lead(
 }
 
 /// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.
-fn import(
-    path: &Location,
-    options: &LaunchOptions,
-    blobs: &dyn BlobStore,
-    job: JobId,
-    epoch: Epoch,
-) -> Result<Restored, PortError> {
-    let savepoint = read_savepoint(&options.stores, path)?;
+fn import(path: &Path, blobs: &dyn BlobStore, job: JobId, epoch: Epoch) -> Result<Restored, PortError> {
+    let savepoint = read_savepoint(path)?;
     let attempt = AttemptId { epoch, attempt: AttemptNumber(0) };
     let manifest = savepoint.import(blobs, job, attempt)?;
-    let path = savepoint.path.to_string();
+    let path = savepoint.path.to_string_lossy().into_owned();
     Ok(Restored { manifest: Arc::new(manifest), path, is_savepoint: true })
 }
 
@@ -410,8 +432,12 @@ fn retained(blobs: &dyn BlobStore, state: &LogState) -> Vec<Retained> {
 }
 
 /// Whether the job starts from a checkpoint in this folder.
-fn is_inside(start_from: &StartFrom, folder: &Location) -> bool {
-    matches!(start_from, StartFrom::Savepoint(path) if path.is_inside(folder))
+fn is_inside(start_from: &StartFrom, folder: &Path) -> bool {
+    let StartFrom::Savepoint(path) = start_from else { return false };
+    match (path.canonicalize(), folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(folder),
+        _ => false,
+    }
 }
 
 fn remove(folder: &Path) -> Result<(), PortError> {

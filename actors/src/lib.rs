@@ -4,7 +4,9 @@
 //! | question | module |
 //! |---|---|
 //! | how a subtask runs | [`subtask`] |
+//! | which subtasks run on a node, and how their channels are wired | [`task_manager`] |
 //! | how a job is deployed, checkpointed, restarted and ended | [`job_master`] |
+//! | what job master and task managers say to each other | [`protocol`] |
 //! | how a job starts in this process | [`launch`] |
 //! | what a node keeps of keyed state | [`local`] |
 //! | what is measured, and how it is told | [`metrics`], [`view`] |
@@ -15,6 +17,8 @@ pub mod job_master;
 pub mod launch;
 pub mod local;
 pub mod metrics;
+pub mod protocol;
 pub mod subtask;
+pub mod task_manager;
 pub mod view;
 pub mod world;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OperatorUid};
@@ -18,8 +18,6 @@ use millstream_state::local::{
 };
 use millstream_state::log::{LogPosition, is_ancestor};
 use millstream_state::segment::{SegmentContext, SegmentReader};
-
-use crate::job_master::records::Ledger;
 
 /// The local store of one job.
 pub struct LocalState {
@@ -84,33 +82,75 @@ impl LocalState {
     }
 }
 
-/// Answers readers for restored operators: over LMDB where it stands at an ancestor of what is restored, else over the
-/// segments alone.
-pub fn make_reader<'a>(
-    blobs: &'a Arc<dyn BlobStore>,
-    local: Option<&'a LocalState>,
-    ledger: &'a Ledger,
-) -> Box<crate::job_master::restore::ReaderFactory<'a>> {
-    Box::new(move |uid, readers, groups, restored| {
-        if readers.iter().all(|reader| reader.declarations(uid).is_empty()) {
-            return Ok(None);
+/// The local stores of a node, by job: each is open once, for as long as the node has something of the job.
+pub struct LocalStates {
+    /// Owned by whoever runs the node; gone when it has shut down.
+    folder: Weak<NodeFolder>,
+    open: Mutex<BTreeMap<JobId, Arc<LocalState>>>,
+}
+
+impl LocalStates {
+    /// Keeps stores in this folder.
+    #[must_use]
+    pub fn new(folder: Weak<NodeFolder>) -> Self {
+        Self { folder, open: Mutex::default() }
+    }
+
+    /// The store of a job, opened if need be. Blocks.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn of(&self, job: JobId, lag: u32) -> Result<Arc<LocalState>, PortError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = open.get(&job) {
+            return Ok(Arc::clone(known));
         }
-        let mut unmerged = readers.to_vec();
-        let mut store = None;
-        if let Some(local) = local {
-            let chain: Vec<SegmentRef> = readers.iter().map(|reader| reader.reference().clone()).collect();
-            if let Some((record, next)) = local.standing(uid, &groups, &chain)?
-                && record.position.job == ledger.job
-                && record.position.checkpoint <= restored
-                && is_ancestor(&**blobs, ledger.job, &record.position.log)?
-            {
-                unmerged.drain(..next);
-                store = Some(Arc::clone(&local.store));
-            }
+        let folder = self.folder.upgrade().ok_or_else(|| PortError::retry("the node is shutting down"))?;
+        let local = Arc::new(LocalState::open(&folder, job, lag)?);
+        open.insert(job, Arc::clone(&local));
+        Ok(local)
+    }
+
+    /// The node will do nothing more for the job: no more folds, and nothing of it stays open.
+    pub fn release(&self, job: JobId) {
+        let released = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        if let Some(local) = released {
+            local.close();
         }
-        let reader = RestoredState { uid: uid.clone(), parts: (store, unmerged), view: OnceLock::new() };
-        Ok(Some(Arc::new(reader) as Arc<dyn StateReader>))
-    })
+    }
+}
+
+/// What a restored operator of one subtask reads: over LMDB where it stands at an ancestor of what is restored, else over
+/// the segments alone; `None` when it has no keyed state.
+///
+/// # Errors
+/// When the store or the local state cannot be read.
+pub fn reader(
+    blobs: &Arc<dyn BlobStore>,
+    local: Option<&LocalState>,
+    uid: &OperatorUid,
+    segments: &[Arc<SegmentReader>],
+    groups: &Range<u16>,
+    restored: CheckpointId,
+) -> Result<Option<Arc<dyn StateReader>>, PortError> {
+    if segments.iter().all(|reader| reader.declarations(uid).is_empty()) {
+        return Ok(None);
+    }
+    let mut unmerged = segments.to_vec();
+    let mut store = None;
+    if let Some(local) = local {
+        let chain: Vec<SegmentRef> = segments.iter().map(|reader| reader.reference().clone()).collect();
+        if let Some((record, next)) = local.standing(uid, groups, &chain)?
+            && record.position.job == local.job
+            && record.position.checkpoint <= restored
+            && is_ancestor(&**blobs, local.job, &record.position.log)?
+        {
+            unmerged.drain(..next);
+            store = Some(Arc::clone(&local.store));
+        }
+    }
+    let reader = RestoredState { uid: uid.clone(), parts: (store, unmerged), view: OnceLock::new() };
+    Ok(Some(Arc::new(reader)))
 }
 
 /// A reader that becomes a view when the program has told how it numbers its states.

@@ -7,7 +7,6 @@
 //! | the result, and how a value is read from it | [`configuration`] |
 //! | how durations, sizes, enums are written | [`value`], [`choice`] |
 //! | what is said about a key that nobody knows | [`advice`] |
-//! | which values are never shown | [`secret`] |
 //! | the reference page | [`document`] |
 //!
 //! ```
@@ -28,7 +27,6 @@ pub mod document;
 mod error;
 pub mod keys;
 pub mod layers;
-pub mod secret;
 pub mod value;
 
 pub use advice::Warning;

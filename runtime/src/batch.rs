@@ -3,8 +3,8 @@
 
 use std::any::Any;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
@@ -19,7 +19,7 @@ pub const DEFAULT_BATCH_BYTES: usize = 1 << 20;
 const WEIGHED_EVERY: usize = 16;
 
 /// When a batch is full, whichever comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchLimit {
     /// At this many rows.
     pub rows: usize,

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use crate::ports::Waker;
 
 /// How much may be in flight on one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreditLimit {
     /// Batches, at least 1 (`taskmanager.network.memory.buffers-per-channel`).
     pub batches: u32,

@@ -1,25 +1,26 @@
 //! The loop of the job master: messages become events of the machines, their commands are carried out in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::coordinator::{Coordinator, Options as CheckpointOptions, RequestId, Retained};
 use millstream_runtime::element::Purpose;
-use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId};
 use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_runtime::time::Timestamp;
 use millstream_state::local::NodeFolder;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::deployment::{Blueprint, Member};
+use super::deployment::{Blueprint, Member, Nodes, OfferedNode};
 use super::enumerators::Enumerators;
 use super::handle::{JobOutcome, Requested};
-use super::message::{JobMasterMessage, SubtaskReport};
+use super::message::JobMasterMessage;
 use super::records::{Ledger, RecordWork};
 use super::report::{JobReport, SubtaskReportRow, SubtaskStatus, VertexReport};
 use super::restore::{RestorePlan, Restored};
 use crate::metrics::{JobMetrics, JobScope, Registered};
+use crate::protocol::{FromTaskManager, Refusal, SubtaskReport};
 
 /// The actor of one job.
 pub struct JobMaster;
@@ -46,10 +47,24 @@ pub struct JobArguments {
     pub savepoint_dir: Option<String>,
     /// Settings of the job, for REST and manifests.
     pub properties: Vec<(String, String)>,
-    /// Keeps the node's materialisation of keyed state.
-    pub local: Option<Arc<crate::local::LocalState>>,
-    /// Locked until the job has ended, so that nobody else runs it meanwhile.
-    pub node: Arc<NodeFolder>,
+    /// The task managers it may use.
+    pub nodes: Vec<OfferedNode>,
+    /// Locked until the job has ended, so that nobody else runs it meanwhile; for a job that has a folder of its own.
+    pub node: Option<Arc<NodeFolder>>,
+}
+
+/// An attempt on its way out.
+pub(super) struct Canceling {
+    pub attempt: AttemptId,
+    /// Nodes that have not told that nothing of it is left.
+    pub on: BTreeSet<NodeId>,
+}
+
+/// A job that has ended.
+pub(super) struct Releasing {
+    pub status: JobStatus,
+    /// Nodes that have not told that they let go of it.
+    pub on: BTreeSet<NodeId>,
 }
 
 /// A request that waits for its checkpoint.
@@ -81,7 +96,8 @@ pub struct JobMasterState {
     /// An attempt to deploy once the coordinator has settled.
     pub(super) deploy_wanted: Option<AttemptId>,
     pub(super) settled: bool,
-    pub(super) canceling: Option<AttemptId>,
+    pub(super) canceling: Option<Canceling>,
+    pub(super) releasing: Option<Releasing>,
     pub(super) terminal_wanted: Option<JobStatus>,
     /// The end whose record is being written.
     pub(super) terminal_status: Option<JobStatus>,
@@ -95,7 +111,7 @@ pub struct JobMasterState {
     pub(super) source_floors: Vec<(usize, Timestamp)>,
     pub(super) savepoint_dir: Option<String>,
     pub(super) properties: Vec<(String, String)>,
-    pub(super) local: Option<Arc<crate::local::LocalState>>,
+    pub(super) nodes: Nodes,
     pub(super) node: Option<Arc<NodeFolder>>,
     pub(super) metrics: Registered<JobMetrics>,
     pub(super) started_ms: Timestamp,
@@ -110,10 +126,10 @@ impl Actor for JobMaster {
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<JobMasterMessage>,
+        myself: ActorRef<JobMasterMessage>,
         arguments: JobArguments,
     ) -> Result<JobMasterState, ActorProcessingErr> {
-        Ok(JobMasterState::new(arguments))
+        Ok(JobMasterState::new(&myself, arguments))
     }
 
     async fn post_start(
@@ -136,41 +152,18 @@ impl Actor for JobMaster {
         state.take(&myself, message).await;
         Ok(())
     }
-
-    async fn handle_supervisor_evt(
-        &self,
-        myself: ActorRef<JobMasterMessage>,
-        event: SupervisionEvent,
-        state: &mut JobMasterState,
-    ) -> Result<(), ActorProcessingErr> {
-        match event {
-            SupervisionEvent::ActorFailed(cell, error) => {
-                let id = state.member_of(&cell);
-                if let (Some(id), Some(attempt)) = (id, state.attempt) {
-                    let message = format!("the subtask panicked: {error}");
-                    state.subtask_failed(&myself, id, attempt, ErrorKind::Retry, message).await;
-                    state.member_gone(&myself, id).await;
-                }
-            }
-            SupervisionEvent::ActorTerminated(cell, _, _) => {
-                if let Some(id) = state.member_of(&cell) {
-                    state.member_gone(&myself, id).await;
-                }
-            }
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
-        }
-        Ok(())
-    }
 }
 
 impl JobMasterState {
-    fn new(arguments: JobArguments) -> Self {
+    fn new(myself: &ActorRef<JobMasterMessage>, arguments: JobArguments) -> Self {
         let JobArguments { blueprint, ledger, checkpoints, retained, job, restore, .. } = arguments;
         let now_ms = blueprint.world.clock.now_ms();
         let scope = JobScope { job: blueprint.job, name: blueprint.graph.name.clone() };
         let metrics = blueprint.world.registry.job(&scope);
         let epoch = ledger.log.epoch();
         let jitter = blueprint.world.seed;
+        let mut nodes = Nodes::new(blueprint.job);
+        arguments.nodes.into_iter().for_each(|node| nodes.add(node, myself));
         Self {
             ledger: Some(ledger),
             coordinator: Coordinator::new(checkpoints, retained),
@@ -188,6 +181,7 @@ impl JobMasterState {
             deploy_wanted: None,
             settled: true,
             canceling: None,
+            releasing: None,
             terminal_wanted: None,
             terminal_status: None,
             outcome: None,
@@ -199,8 +193,8 @@ impl JobMasterState {
             source_floors: Vec::new(),
             savepoint_dir: arguments.savepoint_dir,
             properties: arguments.properties,
-            local: arguments.local,
-            node: Some(arguments.node),
+            nodes,
+            node: arguments.node,
             metrics,
             started_ms: now_ms,
             ended_ms: None,
@@ -222,14 +216,10 @@ impl JobMasterState {
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    fn member_of(&self, cell: &ractor::ActorCell) -> Option<SubtaskId> {
-        self.members.iter().find(|(_, member)| member.actor.get_id() == cell.get_id()).map(|(id, _)| *id)
-    }
-
     async fn take(&mut self, myself: &ActorRef<JobMasterMessage>, message: JobMasterMessage) {
         let now_ms = self.now_ms();
         match message {
-            JobMasterMessage::Subtask { id, attempt, report } => self.subtask(myself, id, attempt, report).await,
+            JobMasterMessage::FromTaskManager(node, told) => self.told(myself, node, told).await,
             JobMasterMessage::RestorePlanned(attempt, plan) => self.restore_planned(myself, attempt, *plan).await,
             JobMasterMessage::Discovered(attempt, discovery) => self.discovered(myself, attempt, *discovery).await,
             JobMasterMessage::Discover(attempt, vertex) => self.discover(myself, attempt, vertex),
@@ -271,6 +261,34 @@ impl JobMasterState {
         }
     }
 
+    async fn told(&mut self, myself: &ActorRef<JobMasterMessage>, node: NodeId, told: FromTaskManager) {
+        match told {
+            FromTaskManager::Subtask { id, attempt, report } => self.subtask(myself, id, attempt, report).await,
+            FromTaskManager::Gone { id, attempt } => {
+                if self.attempt == Some(attempt) {
+                    self.member_gone(id);
+                }
+            }
+            FromTaskManager::NotDeployed { attempt, reason: Refusal { kind, message } } => {
+                if self.attempt == Some(attempt) {
+                    tracing::error!(%attempt, %node, "not deployed: {message}");
+                    self.fail(myself, attempt, Failure::of_job(kind, message)).await;
+                }
+            }
+            FromTaskManager::Stopped(attempt) => self.stopped(myself, &node, attempt).await,
+            FromTaskManager::Released(_) => self.released(&node),
+            FromTaskManager::Readings { attempt, readings } => {
+                if self.attempt == Some(attempt) {
+                    for (id, reading) in readings {
+                        if let Some(member) = self.members.get_mut(&id) {
+                            member.reading = Some(reading);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     async fn subtask(
         &mut self,
         myself: &ActorRef<JobMasterMessage>,
@@ -283,7 +301,7 @@ impl JobMasterState {
         }
         // The end of an actor is told ahead of what it had said before: of a deployment that has failed only further
         // failures are heard, or its last subtask to say that it runs would bring it back.
-        if !self.job.is_wanted(attempt) && !matches!(report, SubtaskReport::Failed { .. }) {
+        if !self.job.is_wanted(attempt) && !matches!(report, SubtaskReport::Failed(_)) {
             return;
         }
         let now_ms = self.now_ms();
@@ -317,7 +335,7 @@ impl JobMasterState {
                 }
                 return;
             }
-            SubtaskReport::Failed { kind, message } => {
+            SubtaskReport::Failed(Refusal { kind, message }) => {
                 self.subtask_failed(myself, id, attempt, kind, message).await;
                 return;
             }

@@ -1,6 +1,6 @@
 //! Carries out what the machines command, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use millstream_runtime::checkpoint::coordinator::{
     Command, EnumeratorSnapshot, Request, RequestError, RequestId, RestoredStatistics,
 };
 use millstream_runtime::element::{Barrier, Purpose};
-use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId, SubtaskIndex};
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId, SubtaskIndex};
 use millstream_runtime::job::{Command as JobCommand, Failure};
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{ErrorKind, PortError};
@@ -17,7 +17,7 @@ use millstream_runtime::time::MIN_TIMESTAMP;
 use millstream_state::log::Look;
 use ractor::{ActorRef, RpcReplyPort};
 
-use super::actor::{JobMasterState, Waiting};
+use super::actor::{Canceling, JobMasterState, Waiting};
 use super::enumerators::{Assignment, Discovery, Enumerators};
 use super::handle::Requested;
 use super::message::JobMasterMessage;
@@ -26,7 +26,7 @@ use super::records::{RecordWork, manifest};
 use super::report::SubtaskStatus;
 use super::restore::{RestorePlan, Restored, plan};
 use crate::metrics::job::{Availability, LastCheckpoint};
-use crate::subtask::{Deployment, SubtaskMessage};
+use crate::protocol::{Order, SplitAssignment, ToTaskManager};
 use crate::world::caught;
 
 type Myself = ActorRef<JobMasterMessage>;
@@ -66,23 +66,20 @@ impl JobMasterState {
                     self.terminal_wanted = Some(status);
                     self.write_terminal_when_free(myself);
                 }
-                JobCommand::ReachedTerminal(status) => self.reached_terminal(status),
+                JobCommand::ReachedTerminal(status) => self.release_nodes(status),
             }
         }
     }
 
     async fn cancel_subtasks(&mut self, myself: &Myself, attempt: AttemptId, more: &mut Vec<JobCommand>) {
         let now_ms = self.now_ms();
-        self.canceling = Some(attempt);
         self.deploy_wanted = None;
-        for member in self.members.values_mut() {
-            if !member.gone {
-                member.actor.stop(None);
-                if member.status != SubtaskStatus::Failed {
-                    member.status = SubtaskStatus::Canceling;
-                }
+        for member in self.members.values_mut().filter(|member| !member.gone) {
+            if member.status != SubtaskStatus::Failed {
+                member.status = SubtaskStatus::Canceling;
             }
         }
+        self.canceling = Some(Canceling { attempt, on: self.stop_all(attempt) });
         let mut commands = Vec::new();
         self.settled = false;
         self.coordinator.attempt_ended(attempt, now_ms, &mut commands);
@@ -94,29 +91,45 @@ impl JobMasterState {
         self.enumerators = Enumerators::default();
         self.snapshot_wanted = None;
         Box::pin(self.carry_out(myself, commands)).await;
-        if self.members.values().all(|member| member.gone) {
-            self.all_gone(attempt, more);
-        }
+        self.canceled_when_all_stopped(more);
+    }
+
+    /// Has every node with subtasks of the attempt stop them; answers which these are.
+    fn stop_all(&self, attempt: AttemptId) -> BTreeSet<NodeId> {
+        let nodes: BTreeSet<NodeId> = self.members.values().map(|member| member.node.clone()).collect();
+        nodes.iter().for_each(|node| self.nodes.send(node, ToTaskManager::Stop(attempt)));
+        nodes
     }
 
     /// A subtask's actor has stopped for certain.
-    pub(super) async fn member_gone(&mut self, myself: &Myself, id: SubtaskId) {
+    pub(super) fn member_gone(&mut self, id: SubtaskId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         member.gone = true;
         if member.status == SubtaskStatus::Canceling {
             self.enter(id, SubtaskStatus::Canceled);
         }
-        let Some(attempt) = self.canceling else { return };
-        if self.members.values().all(|member| member.gone) {
-            let mut commands = Vec::new();
-            self.all_gone(attempt, &mut commands);
-            self.carry_out_job(myself, commands).await;
-        }
     }
 
-    fn all_gone(&mut self, attempt: AttemptId, commands: &mut Vec<JobCommand>) {
-        self.canceling = None;
-        self.job.subtasks_canceled(attempt, self.blueprint.world.clock.now_ms(), commands);
+    /// Nothing of the attempt is left on a node.
+    pub(super) async fn stopped(&mut self, myself: &Myself, node: &NodeId, attempt: AttemptId) {
+        if self.attempt == Some(attempt) {
+            let left = self.members.iter().filter(|(_, member)| member.node == *node && !member.gone);
+            for id in left.map(|(id, _)| *id).collect::<Vec<_>>() {
+                self.member_gone(id);
+            }
+        }
+        if let Some(canceling) = self.canceling.as_mut().filter(|canceling| canceling.attempt <= attempt) {
+            canceling.on.remove(node);
+        }
+        let mut commands = Vec::new();
+        self.canceled_when_all_stopped(&mut commands);
+        self.carry_out_job(myself, commands).await;
+    }
+
+    fn canceled_when_all_stopped(&mut self, commands: &mut Vec<JobCommand>) {
+        if let Some(Canceling { attempt, .. }) = self.canceling.take_if(|canceling| canceling.on.is_empty()) {
+            self.job.subtasks_canceled(attempt, self.blueprint.world.clock.now_ms(), commands);
+        }
     }
 
     /// Deploys once no record of the attempt before is in doubt and the ledger is at home.
@@ -132,14 +145,11 @@ impl JobMasterState {
         let fallback = self.restore.clone();
         let graph = Arc::clone(&self.blueprint.graph);
         let (allow, consent) = (self.allow_non_restored_state, self.allow_fallback);
-        let (world, local, myself) = (self.blueprint.world.clone(), self.local.clone(), myself.clone());
+        let (world, myself) = (self.blueprint.world.clone(), myself.clone());
         world.blocking.clone().run(Box::new(move || {
             let prepared =
                 prepare(&mut ledger, attempt, given, fallback, consent, look).and_then(|(restored, messages)| {
-                    // A fold of the attempt before may be running: what it changes must not change under the readers.
-                    local.as_ref().map_or(Ok(()), |local| local.lease(attempt))?;
-                    let make_reader = crate::local::make_reader(&world.blobs, local.as_deref(), &ledger);
-                    let mut plan = caught(|| plan(&graph, restored, &world.blobs, allow, &*make_reader))??;
+                    let mut plan = caught(|| plan(&graph, restored, &world.blobs, allow))??;
                     plan.messages.extend(messages);
                     Ok(plan)
                 });
@@ -148,10 +158,19 @@ impl JobMasterState {
         }));
     }
 
-    pub(super) async fn deploy(&mut self, myself: &Myself, attempt: AttemptId, plan: RestorePlan) {
-        let RestorePlan { mut subtasks, enumerators, source_floors, restored, messages } = plan;
-        messages.iter().for_each(|message| tracing::warn!("{message}"));
+    pub(super) async fn deploy(&mut self, myself: &Myself, attempt: AttemptId, mut plan: RestorePlan) {
+        plan.messages.iter().for_each(|message| tracing::warn!("{message}"));
         self.attempt = Some(attempt);
+        self.members.clear();
+        let places = match self.nodes.place(&self.blueprint.graph) {
+            Ok(places) => places,
+            Err(too_few) => {
+                self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, too_few.to_string())).await;
+                return;
+            }
+        };
+        let deploys = self.blueprint.deploys(attempt, &places, &mut plan);
+        let RestorePlan { enumerators, source_floors, restored, .. } = plan;
         self.source_floors = source_floors;
         if let Some(Restored { manifest, path, is_savepoint }) = &restored {
             let kind = if *is_savepoint { "savepoint" } else { "checkpoint" };
@@ -163,25 +182,9 @@ impl JobMasterState {
                 external_path: path.clone(),
             });
         }
-        match self.blueprint.spawn(attempt, myself).await {
-            Ok(members) => self.members = members,
-            Err(error) => {
-                let message = format!("the subtasks could not be started: {error}");
-                self.members.clear();
-                self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, message)).await;
-                return;
-            }
-        }
-        for (id, member) in &self.members {
-            let restore = subtasks.remove(id).unwrap_or_default();
-            let deployment = Deployment {
-                outputs: self.blueprint.outputs(member.vertex, id.index.0, &self.members),
-                restored: restore.operators,
-                watermark_floor: restore.watermark_floor,
-                segments: restore.segments,
-                local: self.local.clone(),
-            };
-            drop(member.actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
+        self.members = self.blueprint.members(places, self.now_ms());
+        for (node, deploy) in deploys {
+            self.nodes.send(&node, ToTaskManager::Deploy(Box::new(deploy)));
         }
         self.enumerators = Enumerators::default();
         for (vertex, enumerator) in enumerators {
@@ -214,9 +217,7 @@ impl JobMasterState {
     }
 
     pub(super) async fn all_finished(&mut self, myself: &Myself, attempt: AttemptId) {
-        for member in self.members.values() {
-            member.actor.stop(None);
-        }
+        self.stop_all(attempt);
         let now_ms = self.now_ms();
         let mut commands = Vec::new();
         self.coordinator.attempt_ended(attempt, now_ms, &mut commands);
@@ -252,7 +253,7 @@ impl JobMasterState {
                 Command::Drop { .. } => {}
                 Command::Abort { checkpoint, reason, .. } => {
                     tracing::warn!(%checkpoint, "checkpoint aborted: {reason}");
-                    self.to_all(|| SubtaskMessage::Abort(checkpoint));
+                    self.to_all(&Order::Abort(checkpoint));
                 }
                 Command::FailJob { reason } => {
                     if let Some(attempt) = self.attempt {
@@ -280,9 +281,12 @@ impl JobMasterState {
         self.metrics.metrics().set_checkpoints(counts.completed, counts.failed, counts.in_progress);
     }
 
-    fn to_all(&self, message: impl Fn() -> SubtaskMessage) {
-        for member in self.members.values().filter(|member| !member.gone) {
-            drop(member.actor.cast(message()));
+    /// Gives an order to every node that runs subtasks.
+    fn to_all(&self, order: &Order) {
+        let Some(attempt) = self.attempt else { return };
+        let members = self.members.values().filter(|member| !member.gone);
+        for node in members.map(|member| &member.node).collect::<BTreeSet<_>>() {
+            self.nodes.send(node, ToTaskManager::Order(attempt, order.clone()));
         }
     }
 
@@ -295,7 +299,7 @@ impl JobMasterState {
             self.stopped_with = self.locations.get(&checkpoint).cloned();
         }
         let position = self.ledger.as_ref().and_then(|ledger| ledger.log.state().position);
-        self.to_all(|| SubtaskMessage::Complete { checkpoint, purpose, position });
+        self.to_all(&Order::Complete { checkpoint, purpose, position });
         if let Some(last) = self.coordinator.statistics().latest_completed() {
             self.metrics.metrics().set_last_checkpoint(LastCheckpoint {
                 id: last.id.0,
@@ -319,12 +323,7 @@ impl JobMasterState {
     }
 
     fn send_triggers(&self, barrier: Barrier, drain: bool) {
-        let triggered_ms = self.now_ms();
-        for member in self.members.values() {
-            if self.blueprint.graph.vertices[member.vertex].enumerator.is_some() {
-                drop(member.actor.cast(SubtaskMessage::Trigger { barrier, drain, triggered_ms }));
-            }
-        }
+        self.to_all(&Order::Trigger { barrier, drain, triggered_ms: self.now_ms() });
     }
 
     /// Sends an enumerator to look for splits.
@@ -370,15 +369,17 @@ impl JobMasterState {
             self.members
                 .values()
                 .filter(|member| member.vertex == vertex)
-                .map(|member| member.metrics.output_watermark())
+                .filter_map(|member| member.reading.map(|reading| reading.output_watermark))
                 .max()
                 .unwrap_or(MIN_TIMESTAMP)
         };
         let vertex = self.blueprint.graph.vertices[vertex].id;
         for (index, splits) in (0..).zip(splits) {
             let id = SubtaskId { vertex, index: SubtaskIndex(index) };
-            if let Some(member) = self.members.get(&id) {
-                drop(member.actor.cast(SubtaskMessage::Assign { splits, initial, last, floor }));
+            if let (Some(member), Some(attempt)) = (self.members.get(&id), self.attempt) {
+                let splits = SplitAssignment { splits, initial, last, floor };
+                let order = Order::Assign { subtask: id, splits };
+                self.nodes.send(&member.node, ToTaskManager::Order(attempt, order));
             }
         }
     }

@@ -1,34 +1,31 @@
-//! Spawns the subtasks of an attempt and wires their channels.
+//! An attempt as the job master sees it: where its subtasks are, and the way to the nodes that run them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_runtime::chain::context::TaskInfo;
-use millstream_runtime::credit::{CreditLimit, CreditPool};
-use millstream_runtime::exchange::Outlet;
-use millstream_runtime::graph::build::VertexOutput;
-use millstream_runtime::graph::{JobEdge, JobGraph};
-use millstream_runtime::ids::{AttemptId, ChannelIndex, JobId, SubtaskId, SubtaskIndex};
-use millstream_runtime::key_group::key_group_range;
-use millstream_runtime::ports::Waker;
-use ractor::{Actor, ActorRef, SpawnErr};
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::{AttemptId, JobId, NodeId, NodeProcess, SubtaskId};
+use millstream_runtime::job::placement::{SlotOffer, Spreading, TooFewSlots, place};
+use millstream_runtime::time::Timestamp;
+use ractor::ActorRef;
 
 use super::message::JobMasterMessage;
 use super::report::SubtaskStatus;
-use crate::metrics::{JobScope, Registered, SubtaskMetrics, TaskScope};
-use crate::subtask::{SubtaskActor, SubtaskArguments, SubtaskMessage};
-use crate::world::{Stopwatch, World};
-use millstream_runtime::time::Timestamp;
+use super::restore::RestorePlan;
+use crate::metrics::subtask::SubtaskReading;
+use crate::protocol::deploy::{ChannelOptions, JobRecord};
+use crate::protocol::{Answers, Deploy, TaskDeployment, TaskManagerGateway, ToTaskManager};
+use crate::world::World;
 
 /// A subtask of the current attempt.
 pub struct Member {
-    /// Its mailbox.
-    pub actor: ActorRef<SubtaskMessage>,
+    /// Where it runs.
+    pub node: NodeId,
     /// Where it is in its life.
     pub status: SubtaskStatus,
     /// Since when.
     pub since_ms: Timestamp,
-    /// When it was spawned.
+    /// When it was deployed.
     pub started_ms: Timestamp,
     /// Index of its vertex.
     pub vertex: usize,
@@ -36,8 +33,8 @@ pub struct Member {
     pub ended: bool,
     /// The actor has stopped.
     pub gone: bool,
-    /// Its counters live as long as this.
-    pub metrics: Registered<SubtaskMetrics>,
+    /// What it measured last.
+    pub reading: Option<SubtaskReading>,
 }
 
 /// What all subtasks of a job are made with.
@@ -46,141 +43,122 @@ pub struct Blueprint {
     pub job: JobId,
     /// The graph.
     pub graph: Arc<JobGraph>,
-    /// Credit of a channel.
-    pub credit: CreditLimit,
-    /// Rows in a full batch.
-    pub batch_rows: usize,
-    /// Bytes in a full batch.
-    pub batch_bytes: usize,
+    /// Of what nodes record the graph.
+    pub record: JobRecord,
+    /// How subtasks exchange rows.
+    pub channels: ChannelOptions,
+    /// Completed checkpoints folded into nodes' local stores together; `None` keeps none.
+    pub fold_lag: Option<u32>,
     /// The world.
     pub world: World,
-    /// The clock of all counters.
-    pub stopwatch: Stopwatch,
-}
-
-/// The channels into a vertex, in order: for each edge, one per sending subtask.
-fn channels(graph: &JobGraph, vertex: usize) -> Vec<(usize, u8)> {
-    let mut channels = Vec::new();
-    for (position, edge) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.target == vertex) {
-        let count = if edge.is_pointwise() { 1 } else { graph.vertices[edge.source].parallelism };
-        channels.extend((0..count).map(|_| (position, edge.input)));
-    }
-    channels
-}
-
-/// The channel of an edge as its receiver counts: the first of the edge, plus the sender unless it is pointwise.
-fn channel_of(graph: &JobGraph, edge: &JobEdge, sender: u32) -> ChannelIndex {
-    let position = graph.edges.iter().position(|known| known == edge).expect("an edge of this graph");
-    let first = channels(graph, edge.target).iter().position(|(of, _)| *of == position).expect("it has a channel");
-    let offset = if edge.is_pointwise() { 0 } else { sender };
-    ChannelIndex(u32::try_from(first).expect("channels are counted in u32") + offset)
 }
 
 impl Blueprint {
-    /// Spawns all subtasks of an attempt, linked to the job master.
-    ///
-    /// # Errors
-    /// When an actor cannot be started.
-    pub async fn spawn(
+    /// What each node is to run of an attempt, taken out of the plan.
+    pub fn deploys(
         &self,
         attempt: AttemptId,
-        master: &ActorRef<JobMasterMessage>,
-    ) -> Result<BTreeMap<SubtaskId, Member>, SpawnErr> {
-        let mut members = BTreeMap::new();
-        for (index, vertex) in self.graph.vertices.iter().enumerate() {
-            for subtask in 0..vertex.parallelism {
-                let id = SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) };
-                let scope = TaskScope {
-                    job: JobScope { job: self.job, name: self.graph.name.clone() },
-                    subtask: id,
-                    task_name: vertex.name.clone(),
-                    attempt: attempt.attempt.0,
-                };
-                let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
-                let arguments = SubtaskArguments {
-                    id,
-                    task: self.task(attempt, index, subtask),
-                    plan: Arc::clone(&vertex.plan),
-                    inputs: channels(&self.graph, index).into_iter().map(|(_, input)| input).collect(),
-                    master: master.clone(),
-                    metrics: metrics.metrics(),
-                    world: self.world.clone(),
-                    stopwatch: self.stopwatch,
-                };
-                let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, master.get_cell()).await?;
-                let now_ms = self.world.clock.now_ms();
-                members.insert(
-                    id,
-                    Member {
-                        actor,
-                        status: SubtaskStatus::Initializing,
-                        since_ms: now_ms,
-                        started_ms: now_ms,
-                        vertex: index,
-                        ended: false,
-                        gone: false,
-                        metrics,
-                    },
-                );
-            }
+        places: &BTreeMap<SubtaskId, NodeProcess>,
+        plan: &mut RestorePlan,
+    ) -> BTreeMap<NodeId, Deploy> {
+        let fingerprint = self.graph.fingerprint();
+        let restored = plan.restored.as_ref().map(|restored| restored.manifest.checkpoint).unwrap_or_default();
+        let mut deploys: BTreeMap<NodeId, Deploy> = BTreeMap::new();
+        for (id, process) in places {
+            let deploy = deploys.entry(process.node.clone()).or_insert_with(|| Deploy {
+                attempt,
+                record: self.record.clone(),
+                fingerprint,
+                tasks: Vec::new(),
+                places: places.clone(),
+                restored,
+                channels: self.channels,
+                fold_lag: self.fold_lag,
+            });
+            deploy.tasks.push(TaskDeployment { id: *id, restore: plan.subtasks.remove(id).unwrap_or_default() });
         }
-        Ok(members)
+        deploys
     }
 
-    fn task(&self, attempt: AttemptId, vertex: usize, subtask: u32) -> TaskInfo {
-        let vertex = &self.graph.vertices[vertex];
-        TaskInfo {
-            job: self.job,
-            task_name: vertex.name.clone(),
-            attempt,
-            subtask: SubtaskIndex(subtask),
-            parallelism: vertex.parallelism,
-            max_parallelism: vertex.max_parallelism,
-            key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask)),
-            watermark_floor: Vec::new(),
-            batch_rows: self.batch_rows,
-            batch_bytes: self.batch_bytes,
-            blocking: Arc::clone(&self.world.blocking),
-            clock: Arc::clone(&self.world.clock),
-            waker: Waker::new(|| {}),
-            wake_after: Arc::new(|_| {}),
-        }
-    }
-
-    /// The outputs of a subtask: one channel per receiving subtask, or to the one of the same index.
+    /// The members of an attempt that is being deployed.
     #[must_use]
-    pub fn outputs(&self, vertex: usize, subtask: u32, members: &BTreeMap<SubtaskId, Member>) -> Vec<VertexOutput> {
-        let graph = &self.graph;
-        let sender = &members[&SubtaskId { vertex: graph.vertices[vertex].id, index: SubtaskIndex(subtask) }].actor;
-        graph
-            .outputs(vertex)
-            .map(|edge| {
-                let receiver = &graph.vertices[edge.target];
-                let channel = channel_of(graph, edge, subtask);
-                let targets = if edge.is_pointwise() { subtask..subtask + 1 } else { 0..receiver.parallelism };
-                let outlets = targets
-                    .map(|target| {
-                        let id = SubtaskId { vertex: receiver.id, index: SubtaskIndex(target) };
-                        self.outlet(sender, &members[&id].actor, channel)
-                    })
-                    .collect();
-                VertexOutput { edge: edge.clone(), receiver: (receiver.parallelism, receiver.max_parallelism), outlets }
-            })
-            .collect()
+    pub fn members(&self, places: BTreeMap<SubtaskId, NodeProcess>, now_ms: Timestamp) -> BTreeMap<SubtaskId, Member> {
+        let member = |(id, NodeProcess { node, .. }): (SubtaskId, NodeProcess)| {
+            let vertex = self.graph.vertices.iter().position(|vertex| vertex.id == id.vertex);
+            let member = Member {
+                node,
+                status: SubtaskStatus::Initializing,
+                since_ms: now_ms,
+                started_ms: now_ms,
+                vertex: vertex.expect("placed by this graph"),
+                ended: false,
+                gone: false,
+                reading: None,
+            };
+            (id, member)
+        };
+        places.into_iter().map(member).collect()
+    }
+}
+
+/// A task manager that may run subtasks of the job.
+#[derive(Clone)]
+pub struct OfferedNode {
+    /// The node, and which of its processes.
+    pub process: NodeProcess,
+    /// Slots that the job may take.
+    pub slots: u32,
+    /// The way to it.
+    pub gateway: Arc<dyn TaskManagerGateway>,
+}
+
+/// The task managers that a job may use.
+pub struct Nodes {
+    job: JobId,
+    nodes: BTreeMap<NodeId, (OfferedNode, Answers)>,
+}
+
+impl Nodes {
+    /// None yet.
+    #[must_use]
+    pub fn new(job: JobId) -> Self {
+        Self { job, nodes: BTreeMap::new() }
     }
 
-    fn outlet(
-        &self,
-        sender: &ActorRef<SubtaskMessage>,
-        receiver: &ActorRef<SubtaskMessage>,
-        channel: ChannelIndex,
-    ) -> Outlet {
-        let (sender, receiver) = (sender.clone(), receiver.clone());
-        let waker = Waker::new(move || drop(sender.cast(SubtaskMessage::Wake)));
-        Outlet {
-            credit: CreditPool::new(self.credit, waker),
-            // A receiver that is gone is a failed attempt: the job master knows.
-            send: Box::new(move |element| drop(receiver.cast(SubtaskMessage::Element(channel, element)))),
+    /// A node may be used from now on; what it tells goes to the job master.
+    pub fn add(&mut self, node: OfferedNode, master: &ActorRef<JobMasterMessage>) {
+        let (master, id) = (master.clone(), node.process.node.clone());
+        let from = id.clone();
+        let answers = Answers::new(move |told| {
+            drop(master.cast(JobMasterMessage::FromTaskManager(from.clone(), told)));
+        });
+        self.nodes.insert(id, (node, answers));
+    }
+
+    /// Places the subtasks of a graph on them.
+    ///
+    /// # Errors
+    /// When they have too few slots.
+    pub fn place(&self, graph: &JobGraph) -> Result<BTreeMap<SubtaskId, NodeProcess>, TooFewSlots> {
+        let offer = |(node, (offered, _)): (&NodeId, &(OfferedNode, Answers))| SlotOffer {
+            node: node.clone(),
+            slots: offered.slots,
+        };
+        let offers: Vec<SlotOffer> = self.nodes.iter().map(offer).collect();
+        let places = place(&graph.vertices, &offers, Spreading::default())?;
+        Ok(places.into_iter().map(|(id, node)| (id, self.nodes[&node].0.process.clone())).collect())
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn ids(&self) -> BTreeSet<NodeId> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    /// Sends a message; one to a node that is gone is lost, and its loss is told elsewhere.
+    pub fn send(&self, node: &NodeId, message: ToTaskManager) {
+        if let Some((node, answers)) = self.nodes.get(node) {
+            node.gateway.send(self.job, message, answers);
         }
     }
 }

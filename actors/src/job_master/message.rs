@@ -1,9 +1,8 @@
 //! What the job master is told. Everything from subtasks carries their attempt; late messages change nothing.
 
-use millstream_runtime::checkpoint::coordinator::AckMetrics;
-use millstream_runtime::checkpoint::manifest::Ack;
-use millstream_runtime::ids::{AttemptId, CheckpointId, SubtaskId};
-use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::element::Purpose;
+use millstream_runtime::ids::{AttemptId, NodeId};
+use millstream_runtime::ports::PortError;
 use millstream_runtime::time::Timestamp;
 use ractor::RpcReplyPort;
 
@@ -12,45 +11,12 @@ use super::handle::{JobOutcome, Requested};
 use super::records::{Ledger, RecordOutcome, TerminalRecorded};
 use super::report::JobReport;
 use super::restore::RestorePlan;
-use millstream_runtime::element::Purpose;
-
-/// What a subtask tells.
-pub enum SubtaskReport {
-    /// Its operators are open.
-    Running,
-    /// Its state for a checkpoint is durable.
-    Acked(Box<Ack>, AckMetrics),
-    /// It cannot take a checkpoint.
-    Declined {
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// Why.
-        reason: String,
-    },
-    /// All of its inputs have ended.
-    EndOfData,
-    /// The job is complete and everything it had is committed.
-    Finished,
-    /// It has failed and stopped.
-    Failed {
-        /// What can be done.
-        kind: ErrorKind,
-        /// For users.
-        message: String,
-    },
-}
+use crate::protocol::FromTaskManager;
 
 /// Messages of the job master.
 pub enum JobMasterMessage {
-    /// From a subtask.
-    Subtask {
-        /// Which one.
-        id: SubtaskId,
-        /// Of which deployment.
-        attempt: AttemptId,
-        /// What it tells.
-        report: SubtaskReport,
-    },
+    /// From a task manager.
+    FromTaskManager(NodeId, FromTaskManager),
     /// What the subtasks of a deployment are restored from was read.
     RestorePlanned(AttemptId, Box<Result<RestorePlan, PortError>>),
     /// An enumerator came back from looking.

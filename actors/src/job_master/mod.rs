@@ -2,7 +2,7 @@
 //!
 //! - [`message`]: what it is told
 //! - [`actor`]: the loop
-//! - [`deployment`]: spawns the subtasks of an attempt and wires their channels
+//! - [`deployment`]: where the subtasks of an attempt are, and the way to the nodes that run them
 //! - [`prepare`]: what a deployment starts from
 //! - [`restore`]: what each subtask gets of a manifest
 //! - [`enumerators`]: splits on their way to readers, in order with the triggers

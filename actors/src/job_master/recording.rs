@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use millstream_runtime::ids::NodeId;
 use millstream_runtime::job::JobStatus;
 use millstream_state::log::{AppendOutcome, TerminalState};
 use ractor::ActorRef;
 
-use super::actor::JobMasterState;
+use super::actor::{JobMasterState, Releasing};
 use super::handle::JobOutcome;
 use super::message::JobMasterMessage;
 use super::prepare::clean_up_at_the_end;
 use super::records::{Outcome, RecordOutcome, TerminalRecorded};
 use crate::metrics::job::Availability;
+use crate::protocol::ToTaskManager;
 
 type Myself = ActorRef<JobMasterMessage>;
 
@@ -118,12 +120,32 @@ impl JobMasterState {
         again.send_after(Duration::from_secs(1), || JobMasterMessage::LedgerFree);
     }
 
-    pub(super) fn reached_terminal(&mut self, status: JobStatus) {
+    /// The job has ended. Nodes let go of it before whoever waits is told, who may start the next run over the same
+    /// folders.
+    pub(super) fn release_nodes(&mut self, status: JobStatus) {
         self.ended_ms = Some(self.now_ms());
-        // Whoever waits for the end may start the next run over the same folder.
-        if let Some(local) = self.local.take() {
-            local.close();
+        let newest = self.job.attempt().unwrap_or_default();
+        let on = self.nodes.ids();
+        on.iter().for_each(|node| self.nodes.send(node, ToTaskManager::Release(newest)));
+        self.releasing = Some(Releasing { status, on });
+        self.reached_terminal_when_released();
+    }
+
+    /// A node has let go of the job.
+    pub(super) fn released(&mut self, node: &NodeId) {
+        if let Some(releasing) = &mut self.releasing {
+            releasing.on.remove(node);
         }
+        self.reached_terminal_when_released();
+    }
+
+    fn reached_terminal_when_released(&mut self) {
+        if let Some(Releasing { status, .. }) = self.releasing.take_if(|releasing| releasing.on.is_empty()) {
+            self.reached_terminal(status);
+        }
+    }
+
+    fn reached_terminal(&mut self, status: JobStatus) {
         self.node = None;
         self.metrics.metrics().set_availability(Availability::Ended);
         let outcome = JobOutcome {

@@ -1,40 +1,29 @@
-//! What each subtask of a deployment gets of a manifest: segments cut to its key groups, readers for its keyed state,
-//! its share of operator state. Runs on the blocking executor.
+//! What each subtask of a deployment gets of a manifest: segments cut to its key groups, and its share of operator state.
+//! Only data: the node that runs the subtask opens the segments. Runs on the blocking executor.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef, VertexState};
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{CheckpointId, OperatorUid, SubtaskId, SubtaskIndex};
+use millstream_runtime::ids::{OperatorUid, SubtaskId, SubtaskIndex};
 use millstream_runtime::key::KEY_FORMAT_VERSION;
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::SplitEnumerator;
-use millstream_runtime::ports::state::StateReader;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::OperatorState;
 use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 use millstream_state::segment::SegmentReader;
 
-/// One subtask's part of a restore.
-#[derive(Default)]
-pub struct SubtaskRestore {
-    /// Per operator.
-    pub operators: Vec<(OperatorUid, RestoredOperator)>,
-    /// Watermark per key group.
-    pub watermark_floor: Vec<Timestamp>,
-    /// The chain to go on with.
-    pub segments: Vec<SegmentRef>,
-}
+use crate::protocol::TaskRestore;
 
 /// Everything a deployment is restored from.
 pub struct RestorePlan {
     /// By subtask.
-    pub subtasks: BTreeMap<SubtaskId, SubtaskRestore>,
+    pub subtasks: BTreeMap<SubtaskId, TaskRestore>,
     /// Enumerators by vertex index.
     pub enumerators: Vec<(usize, Box<dyn SplitEnumerator>)>,
     /// How far each source had come, by vertex index: files found later are late against it.
@@ -56,11 +45,6 @@ pub struct Restored {
     pub is_savepoint: bool,
 }
 
-/// Makes the reader for the keyed state of one operator in some key groups, out of the segments that hold it as of the
-/// restored checkpoint.
-pub type ReaderFactory<'a> = dyn Fn(&OperatorUid, &[Arc<SegmentReader>], Range<u16>, CheckpointId) -> Result<Option<Arc<dyn StateReader>>, PortError>
-    + 'a;
-
 /// Plans a restore.
 ///
 /// # Errors
@@ -70,7 +54,6 @@ pub fn plan(
     restored: Option<Restored>,
     blobs: &Arc<dyn BlobStore>,
     allow_non_restored_state: bool,
-    make_reader: &ReaderFactory<'_>,
 ) -> Result<RestorePlan, PortError> {
     let mut plan = RestorePlan {
         subtasks: BTreeMap::new(),
@@ -80,7 +63,6 @@ pub fn plan(
         messages: Vec::new(),
     };
     let manifest = restored.as_ref().map(|restored| &*restored.manifest);
-    let checkpoint = manifest.map(|manifest| manifest.checkpoint).unwrap_or_default();
     if let Some(manifest) = manifest {
         check(graph, manifest, blobs, allow_non_restored_state, &mut plan.messages)?;
     }
@@ -101,7 +83,7 @@ pub fn plan(
         }
         for subtask in 0..vertex.parallelism {
             let id = SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) };
-            plan.subtasks.insert(id, restore_subtask(vertex, subtask, &old, checkpoint, make_reader)?);
+            plan.subtasks.insert(id, restore_subtask(vertex, subtask, &old)?);
         }
     }
     Ok(plan)
@@ -191,20 +173,13 @@ impl<'a> OldVertex<'a> {
     }
 }
 
-fn restore_subtask(
-    vertex: &JobVertex,
-    subtask: u32,
-    old: &[OldVertex<'_>],
-    checkpoint: CheckpointId,
-    make_reader: &ReaderFactory<'_>,
-) -> Result<SubtaskRestore, PortError> {
-    let mut restore = SubtaskRestore::default();
+fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> Result<TaskRestore, PortError> {
+    let mut restore = TaskRestore::default();
     if old.is_empty() {
         return Ok(restore);
     }
     let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask));
     restore.watermark_floor = vec![MIN_TIMESTAMP; groups.len()];
-    let mut readers: Vec<Arc<SegmentReader>> = Vec::new();
     for vertex in old {
         for of_subtask in &vertex.readers {
             for reader in of_subtask {
@@ -216,7 +191,6 @@ fn restore_subtask(
                 }
                 if !kept.is_empty() {
                     restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
-                    readers.push(Arc::clone(reader));
                 }
             }
         }
@@ -228,9 +202,7 @@ fn restore_subtask(
                 stored.push(newest.operator_states(uid)?);
             }
         }
-        let keyed = make_reader(uid, &readers, groups.clone(), checkpoint)?;
-        let operator_states = deal(&stored, subtask, vertex.parallelism);
-        restore.operators.push((uid.clone(), RestoredOperator { keyed, operator_states }));
+        restore.operators.push((uid.clone(), deal(&stored, subtask, vertex.parallelism)));
     }
     Ok(restore)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::instrument::{Instrument, Measured, Now, Read};
 use crate::view::job::IoMetrics;
@@ -56,7 +57,7 @@ struct Sampled {
 }
 
 /// All values of a subtask at one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubtaskReading {
     /// Records received.
     pub records_in: u64,

@@ -8,7 +8,7 @@ use millstream_runtime::element::{Element, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::ChainPlan;
 use millstream_runtime::ids::{CheckpointId, CutNumber, SubtaskId};
-use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::ports::PortError;
 use millstream_runtime::subtask::Subtask;
 use millstream_runtime::time::Timestamp;
 use millstream_state::segment::SegmentContext;
@@ -17,10 +17,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::driver::{Driver, Step};
 use super::message::{Deployment, SubtaskMessage};
 use super::snapshot::{Encoding, Snapshots};
-use crate::job_master::JobMasterMessage;
-use crate::job_master::message::SubtaskReport;
 use crate::local::Folder;
 use crate::metrics::{Phase, SubtaskMetrics};
+use crate::protocol::{Answers, FromTaskManager, SplitAssignment, SubtaskReport};
 use crate::world::{Stopwatch, World, caught};
 
 /// Behind each commit of a sink: others of the same checkpoint may not have begun.
@@ -43,7 +42,7 @@ pub struct SubtaskArguments {
     /// Which input of the head each channel belongs to.
     pub inputs: Vec<u8>,
     /// Whom it reports to.
-    pub master: ActorRef<JobMasterMessage>,
+    pub master: Answers,
     /// Its counters.
     pub metrics: Arc<SubtaskMetrics>,
     /// The world.
@@ -153,7 +152,7 @@ impl SubtaskStateful {
                     self.send_flush(myself);
                 }
             }
-            SubtaskMessage::Assign { splits, initial, last, floor } => {
+            SubtaskMessage::Assign(SplitAssignment { splits, initial, last, floor }) => {
                 if let Some(millstream_runtime::chain::head::ChainHead::Source(source)) =
                     self.driver.as_mut().map(Driver::chain)
                 {
@@ -395,14 +394,12 @@ impl SubtaskStateful {
     }
 
     pub(super) fn report(&self, report: SubtaskReport) {
-        let message = JobMasterMessage::Subtask { id: self.arguments.id, attempt: self.arguments.task.attempt, report };
-        drop(self.arguments.master.cast(message));
+        let (id, attempt) = (self.arguments.id, self.arguments.task.attempt);
+        self.arguments.master.tell(FromTaskManager::Subtask { id, attempt, report });
     }
 
     fn fail(&mut self, myself: &ActorRef<SubtaskMessage>, error: PortError) {
-        let PortError { kind, message } = error;
-        debug_assert!(matches!(kind, ErrorKind::Retry | ErrorKind::FixInput | ErrorKind::GiveUp));
-        self.report(SubtaskReport::Failed { kind, message });
+        self.report(SubtaskReport::Failed(error.into()));
         // Nothing of a failed chain may act again.
         self.driver = None;
         self.snapshots = None;

@@ -17,8 +17,8 @@ use ractor::ActorRef;
 use super::actor::SubtaskStateful;
 use super::message::SubtaskMessage;
 use super::snapshot::{Compacted, Encoding, Written};
-use crate::job_master::message::SubtaskReport;
 use crate::local::Folder;
+use crate::protocol::SubtaskReport;
 use crate::world::caught;
 
 /// Merged segments are split by key groups above about this size.

@@ -11,12 +11,12 @@ use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::VertexOutput;
 use millstream_runtime::ids::{ChannelIndex, CheckpointId, OperatorUid};
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::source::Split;
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::LogPosition;
 
 use super::snapshot::{Compacted, Written};
 use crate::local::{Folded, LocalState};
+use crate::protocol::SplitAssignment;
 
 /// Everything a subtask needs to run.
 pub struct Deployment {
@@ -39,16 +39,7 @@ pub enum SubtaskMessage {
     /// An element from an input channel.
     Element(ChannelIndex, Element<Parcel>),
     /// Splits from the enumerator, in order with the triggers.
-    Assign {
-        /// The splits.
-        splits: Vec<Split>,
-        /// The first assignment of the attempt.
-        initial: bool,
-        /// There will be no more.
-        last: bool,
-        /// Rows of these splits at or below it are late.
-        floor: Timestamp,
-    },
+    Assign(SplitAssignment),
     /// Take a checkpoint (sources only).
     Trigger {
         /// The barrier to send.

@@ -132,13 +132,11 @@ pub(super) struct Savepoint {
 pub(super) enum Inspect {
     /// Show what a savepoint or checkpoint holds.
     Inspect {
-        /// Folder of the savepoint, or manifest of a checkpoint: a path or s3://bucket/prefix.
-        path: String,
+        /// Folder of the savepoint, or manifest of a checkpoint.
+        path: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
-        #[command(flatten)]
-        settings: Settings,
     },
 }
 

@@ -4,9 +4,11 @@
 //! - [`status`]: Flink's job states, each with the time it was entered
 //! - [`restart`]: whether and when a failed job is deployed again
 //! - [`exceptions`]: the failures a user can look at
+//! - [`placement`]: which node each subtask runs on
 
 pub mod exceptions;
 pub mod machine;
+pub mod placement;
 pub mod restart;
 pub mod status;
 

@@ -14,6 +14,8 @@ pub mod transport;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 
 /// Work that may block: file and database calls, compression, sorting of large cuts.
@@ -58,7 +60,7 @@ pub struct PortError {
 }
 
 /// What can be done about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The same call may succeed later: the job restarts by its strategy.
     Retry,

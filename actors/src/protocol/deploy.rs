@@ -1,0 +1,98 @@
+//! What a task manager needs to run its part of an attempt. It makes the operators itself, from the program that its
+//! executable holds; only what the job is given travels, and where its state lies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_runtime::batch::BatchLimit;
+use millstream_runtime::checkpoint::manifest::SegmentRef;
+use millstream_runtime::credit::CreditLimit;
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeProcess, OperatorUid, SubtaskId};
+use millstream_runtime::ports::PortError;
+use millstream_runtime::state::cut::OperatorState;
+use millstream_runtime::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides about a job's graph: job functions see only this, never the node they run on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Digest of the executable that holds the program; empty for a program that only this process has.
+    pub artefact: String,
+    /// Which of its jobs.
+    pub program: String,
+    /// What the job was given, as on a command line.
+    pub arguments: Vec<String>,
+    /// The resolved configuration, as key and value.
+    pub configuration: Vec<(String, String)>,
+    /// Subtasks of operators that do not set their own number.
+    pub parallelism: u32,
+}
+
+/// The programs compiled into this executable.
+pub trait Programs: Send + Sync {
+    /// Records the graph of a job. May block: called on the blocking executor.
+    ///
+    /// # Errors
+    /// When this executable has no such program, is another build, or the program refuses what it is given.
+    fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError>;
+}
+
+/// A graph that was recorded in this process, for whatever is asked: an embedded run.
+pub struct Recorded(pub Arc<JobGraph>);
+
+impl Programs for Recorded {
+    fn graph(&self, _record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
+        Ok(Arc::clone(&self.0))
+    }
+}
+
+/// How subtasks exchange rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelOptions {
+    /// Credit of a channel.
+    pub credit: CreditLimit,
+    /// When a batch is full.
+    pub batch: BatchLimit,
+}
+
+/// One subtask's part of a restore.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskRestore {
+    /// Operator state, dealt out to this subtask, of every operator that has something to restore.
+    pub operators: Vec<(OperatorUid, Vec<OperatorState>)>,
+    /// Watermark at the restored cut per key group; empty without a restore.
+    pub watermark_floor: Vec<Timestamp>,
+    /// The chain of segments to go on with, clipped to the subtask's key groups.
+    pub segments: Vec<SegmentRef>,
+}
+
+/// A subtask to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskDeployment {
+    /// Which one.
+    pub id: SubtaskId,
+    /// What it starts from.
+    pub restore: TaskRestore,
+}
+
+/// The part of an attempt that runs on one task manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// Of what the graph is made.
+    pub record: JobRecord,
+    /// The fingerprint the graph must have: another program of the same name is refused.
+    pub fingerprint: [u8; 16],
+    /// The subtasks to run here.
+    pub tasks: Vec<TaskDeployment>,
+    /// Where all subtasks of the attempt run.
+    pub places: BTreeMap<SubtaskId, NodeProcess>,
+    /// The restored checkpoint; 0 for a start from nothing. What a node keeps locally counts if it is not newer.
+    pub restored: CheckpointId,
+    /// How subtasks exchange rows.
+    pub channels: ChannelOptions,
+    /// Completed checkpoints folded into the local store together; `None` keeps no local store.
+    pub fold_lag: Option<u32>,
+}

@@ -1,0 +1,355 @@
+//! The loop of a task manager. Nothing in it blocks: state is opened on the blocking executor, and subtasks have
+//! mailboxes of their own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use millstream_runtime::batch::BatchLimit;
+use millstream_runtime::chain::context::TaskInfo;
+use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, SubtaskId};
+use millstream_runtime::key_group::key_group_range;
+use millstream_runtime::ports::{ErrorKind, PortError, Waker};
+use millstream_state::local::NodeFolder;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::hosted::{Attempt, HostedJob, Stage, Task};
+use super::message::TaskManagerMessage;
+use super::opening::{Opened, OpenedTask, open};
+use super::wiring::{Wiring, channels};
+use crate::local::LocalStates;
+use crate::metrics::instrument::{Measured, Now};
+use crate::metrics::{JobScope, TaskScope};
+use crate::protocol::deploy::{ChannelOptions, Programs};
+use crate::protocol::{Answers, Deploy, FromTaskManager, Refusal, SubtaskReport, ToTaskManager};
+use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
+use crate::world::{Stopwatch, World, caught};
+
+/// How often subtasks' readings are told, in milliseconds.
+const READINGS_INTERVAL_MS: u64 = 100;
+
+/// The task manager of one node.
+pub struct TaskManager;
+
+/// What a task manager is made with.
+pub struct TaskManagerArguments {
+    /// The node, and which of its processes this is.
+    pub process: NodeProcess,
+    /// The world.
+    pub world: World,
+    /// The programs of this executable.
+    pub programs: Arc<dyn Programs>,
+    /// The node's folder, owned by whoever runs the node.
+    pub folder: Weak<NodeFolder>,
+    /// The clock of all counters.
+    pub stopwatch: Stopwatch,
+}
+
+type Myself = ActorRef<TaskManagerMessage>;
+
+/// The state of a task manager.
+pub struct TaskManagerState {
+    process: NodeProcess,
+    world: World,
+    programs: Arc<dyn Programs>,
+    locals: Arc<LocalStates>,
+    stopwatch: Stopwatch,
+    jobs: BTreeMap<JobId, HostedJob>,
+    /// Deployments whose state is being opened, by job and attempt: how their subtasks exchange rows.
+    opening: BTreeMap<(JobId, AttemptId), ChannelOptions>,
+    telling: bool,
+}
+
+impl Actor for TaskManager {
+    type Msg = TaskManagerMessage;
+    type State = TaskManagerState;
+    type Arguments = TaskManagerArguments;
+
+    async fn pre_start(
+        &self,
+        _myself: Myself,
+        arguments: TaskManagerArguments,
+    ) -> Result<TaskManagerState, ActorProcessingErr> {
+        let TaskManagerArguments { process, world, programs, folder, stopwatch } = arguments;
+        let locals = Arc::new(LocalStates::new(folder));
+        Ok(TaskManagerState {
+            process,
+            world,
+            programs,
+            locals,
+            stopwatch,
+            jobs: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            telling: false,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: Myself,
+        message: TaskManagerMessage,
+        state: &mut TaskManagerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            TaskManagerMessage::FromMaster { job, message, answers } => {
+                let hosted = state.jobs.entry(job).or_insert_with(|| HostedJob::new(answers.clone()));
+                hosted.answers = answers;
+                state.take(&myself, job, message);
+            }
+            TaskManagerMessage::Opened { job, attempt, opened } => state.opened(&myself, job, attempt, *opened).await,
+            TaskManagerMessage::TellReadings => state.tell_readings(&myself),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: Myself,
+        event: SupervisionEvent,
+        state: &mut TaskManagerState,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, error) => {
+                state.gone(&myself, cell.get_id(), Some(format!("the subtask panicked: {error}")));
+            }
+            SupervisionEvent::ActorTerminated(cell, _, _) => state.gone(&myself, cell.get_id(), None),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
+        }
+        Ok(())
+    }
+}
+
+impl TaskManagerState {
+    fn take(&mut self, myself: &Myself, job: JobId, message: ToTaskManager) {
+        match message {
+            ToTaskManager::Deploy(deploy) => self.deploy(myself, job, deploy),
+            ToTaskManager::Order(attempt, order) => {
+                if let Some(attempt) = self.jobs.get_mut(&job).and_then(|hosted| hosted.attempt_mut(attempt)) {
+                    attempt.order(order);
+                }
+            }
+            ToTaskManager::Stop(attempt) => self.stop(myself, job, attempt),
+            ToTaskManager::Release(attempt) => self.release(myself, job, attempt),
+        }
+    }
+
+    fn deploy(&mut self, myself: &Myself, job: JobId, deploy: Box<Deploy>) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        // The first attempt of all is number 0 of its epoch, and epochs begin at 1.
+        if deploy.attempt <= hosted.newest {
+            hosted.answers.tell(FromTaskManager::Stopped(deploy.attempt));
+            return;
+        }
+        hosted.newest = deploy.attempt;
+        hosted.releasing = None;
+        hosted.waiting = Some(deploy);
+        if let Some(older) = &mut hosted.attempt {
+            older.stop();
+        }
+        self.go_on(myself, job);
+    }
+
+    /// Once the subtasks of the attempt that was told to go are gone, what waited for that happens.
+    fn go_on(&mut self, myself: &Myself, job: JobId) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        if let Some(attempt) = &hosted.attempt {
+            if attempt.stage != Stage::Stopping || !attempt.tasks.is_empty() {
+                return;
+            }
+            hosted.answers.tell(FromTaskManager::Stopped(attempt.stopped_as));
+            hosted.attempt = None;
+        }
+        if let Some(deploy) = hosted.waiting.take() {
+            self.open(myself, job, deploy);
+        } else if let Some(attempt) = hosted.releasing.take() {
+            self.locals.release(job);
+            hosted.answers.tell(FromTaskManager::Released(attempt));
+            self.jobs.remove(&job);
+        }
+    }
+
+    fn open(&mut self, myself: &Myself, job: JobId, mut deploy: Box<Deploy>) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        let attempt = deploy.attempt;
+        hosted.attempt = Some(Attempt::new(attempt));
+        self.opening.insert((job, attempt), deploy.channels);
+        let (programs, locals, blobs) =
+            (Arc::clone(&self.programs), Arc::clone(&self.locals), Arc::clone(&self.world.blobs));
+        let myself = myself.clone();
+        self.world.blocking.run(Box::new(move || {
+            let opened = caught(|| open(job, &mut deploy, &*programs, &blobs, &locals)).and_then(|opened| opened);
+            drop(myself.cast(TaskManagerMessage::Opened { job, attempt, opened: Box::new(opened) }));
+        }));
+    }
+
+    async fn opened(&mut self, myself: &Myself, job: JobId, id: AttemptId, opened: Result<Opened, PortError>) {
+        let channels = self.opening.remove(&(job, id));
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        // Told to go meanwhile: nothing may be spawned any more.
+        let Some(attempt) = hosted.attempt.as_mut().filter(|it| it.id == id && it.stage == Stage::Opening) else {
+            return;
+        };
+        let result = match (opened, channels) {
+            (Ok(opened), Some(channels)) => {
+                let place = Place { world: &self.world, stopwatch: self.stopwatch, job, answers: &hosted.answers };
+                place.run(myself, attempt, opened, channels).await
+            }
+            (Ok(_), None) => Err(PortError::give_up("a deployment was opened that nobody had asked for")),
+            (Err(error), _) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::warn!(node = %self.process, %job, attempt = %id, "not deployed: {error}");
+            hosted.answers.tell(FromTaskManager::NotDeployed { attempt: id, reason: error.into() });
+            attempt.stop();
+            self.go_on(myself, job);
+        } else if !std::mem::replace(&mut self.telling, true) {
+            tell_readings_later(myself);
+        }
+    }
+
+    fn stop(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        // A deployment that comes after its stop is stale.
+        hosted.newest = hosted.newest.max(attempt);
+        if hosted.waiting.as_ref().is_some_and(|waiting| waiting.attempt <= attempt) {
+            hosted.waiting = None;
+        }
+        match &mut hosted.attempt {
+            Some(running) if running.id <= attempt => {
+                running.stopped_as = running.stopped_as.max(attempt);
+                running.stop();
+                self.go_on(myself, job);
+            }
+            Some(_) | None => hosted.answers.tell(FromTaskManager::Stopped(attempt)),
+        }
+    }
+
+    fn release(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        if hosted.newest > attempt {
+            hosted.answers.tell(FromTaskManager::Released(attempt));
+            return;
+        }
+        hosted.releasing = Some(attempt);
+        if let Some(running) = &mut hosted.attempt {
+            running.stop();
+        }
+        self.go_on(myself, job);
+    }
+
+    /// An actor has stopped for certain.
+    fn gone(&mut self, myself: &Myself, actor: ActorId, panicked: Option<String>) {
+        let found = self.jobs.iter_mut().find_map(|(job, hosted)| {
+            let attempt = hosted.attempt.as_mut()?;
+            let id = attempt.task_of(actor)?;
+            Some((*job, id, attempt, &hosted.answers))
+        });
+        let Some((job, id, hosted, answers)) = found else { return };
+        let attempt = hosted.id;
+        hosted.tasks.remove(&id);
+        if let Some(message) = panicked {
+            let report = SubtaskReport::Failed(Refusal { kind: ErrorKind::Retry, message });
+            answers.tell(FromTaskManager::Subtask { id, attempt, report });
+        }
+        answers.tell(FromTaskManager::Gone { id, attempt });
+        self.go_on(myself, job);
+    }
+
+    fn tell_readings(&mut self, myself: &Myself) {
+        let now = Now { wall_ms: self.world.clock.now_ms(), monotonic_ns: self.stopwatch.elapsed_ns() };
+        let mut any = false;
+        for hosted in self.jobs.values() {
+            let Some(attempt) = hosted.attempt.as_ref().filter(|attempt| !attempt.tasks.is_empty()) else { continue };
+            any = true;
+            let reading = |(id, task): (&SubtaskId, &Task)| (*id, task.metrics.reading(now));
+            let readings = attempt.tasks.iter().map(reading).collect();
+            hosted.answers.tell(FromTaskManager::Readings { attempt: attempt.id, readings });
+        }
+        self.telling = any;
+        if any {
+            tell_readings_later(myself);
+        }
+    }
+}
+
+fn tell_readings_later(myself: &Myself) {
+    myself.send_after(Duration::from_millis(READINGS_INTERVAL_MS), || TaskManagerMessage::TellReadings);
+}
+
+/// Where the subtasks of one job are spawned.
+struct Place<'a> {
+    world: &'a World,
+    stopwatch: Stopwatch,
+    job: JobId,
+    answers: &'a Answers,
+}
+
+impl Place<'_> {
+    /// Spawns all subtasks of an attempt, then wires them: nobody sends to a mailbox that is not there.
+    async fn run(
+        &self,
+        myself: &Myself,
+        attempt: &mut Attempt,
+        opened: Opened,
+        options: ChannelOptions,
+    ) -> Result<(), PortError> {
+        let Opened { graph, local, tasks } = opened;
+        for (id, task) in &tasks {
+            let vertex = &graph.vertices[task.vertex];
+            let scope = TaskScope {
+                job: JobScope { job: self.job, name: graph.name.clone() },
+                subtask: *id,
+                task_name: vertex.name.clone(),
+                attempt: attempt.id.attempt.0,
+            };
+            let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
+            let arguments = SubtaskArguments {
+                id: *id,
+                task: self.task(attempt.id, &graph.vertices[task.vertex], *id, options.batch),
+                plan: Arc::clone(&vertex.plan),
+                inputs: channels(&graph, task.vertex).into_iter().map(|(_, input)| input).collect(),
+                master: self.answers.clone(),
+                metrics: metrics.metrics(),
+                world: self.world.clone(),
+                stopwatch: self.stopwatch,
+            };
+            let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, myself.get_cell())
+                .await
+                .map_err(|error| PortError::retry(format!("the subtasks could not be started: {error}")))?;
+            attempt.tasks.insert(*id, Task { actor, metrics, is_source: vertex.enumerator.is_some() });
+        }
+        let wiring = Wiring { graph: &graph, tasks: &attempt.tasks, credit: options.credit };
+        for (id, OpenedTask { vertex, restored, watermark_floor, segments }) in tasks {
+            let outputs = wiring.outputs(vertex, id);
+            let deployment = Deployment { outputs, restored, watermark_floor, segments, local: local.clone() };
+            drop(attempt.tasks[&id].actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
+        }
+        attempt.running(graph);
+        Ok(())
+    }
+
+    fn task(
+        &self,
+        attempt: AttemptId,
+        vertex: &millstream_runtime::graph::JobVertex,
+        id: SubtaskId,
+        batch: BatchLimit,
+    ) -> TaskInfo {
+        TaskInfo {
+            job: self.job,
+            task_name: vertex.name.clone(),
+            attempt,
+            subtask: id.index,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, id.index),
+            watermark_floor: Vec::new(),
+            batch_rows: batch.rows,
+            batch_bytes: batch.bytes,
+            blocking: Arc::clone(&self.world.blocking),
+            clock: Arc::clone(&self.world.clock),
+            waker: Waker::new(|| {}),
+            wake_after: Arc::new(|_| {}),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a task manager has of one job: at most one attempt, and a newer one that waits until it is gone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::{AttemptId, SubtaskId};
+use ractor::{ActorId, ActorRef};
+
+use crate::metrics::{Registered, SubtaskMetrics};
+use crate::protocol::{Answers, Deploy, Order};
+use crate::subtask::SubtaskMessage;
+
+/// A subtask of this node.
+pub struct Task {
+    /// Its mailbox.
+    pub actor: ActorRef<SubtaskMessage>,
+    /// Its counters live as long as this.
+    pub metrics: Registered<SubtaskMetrics>,
+    /// Whether it reads a source.
+    pub is_source: bool,
+}
+
+/// Where an attempt is on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its state is being opened; it has no subtasks yet.
+    Opening,
+    /// Its subtasks were spawned.
+    Running,
+    /// Its subtasks were told to go.
+    Stopping,
+}
+
+/// An attempt on this node.
+pub struct Attempt {
+    /// Which one.
+    pub id: AttemptId,
+    /// Where it is.
+    pub stage: Stage,
+    /// The newest attempt that the master wants to be sure of that nothing runs.
+    pub stopped_as: AttemptId,
+    /// The graph, once it is recorded.
+    pub graph: Option<Arc<JobGraph>>,
+    /// Subtasks whose actors have not stopped.
+    pub tasks: BTreeMap<SubtaskId, Task>,
+    /// Orders that came while the state was being opened: first splits, since nothing is triggered before all run.
+    early: Vec<Order>,
+}
+
+impl Attempt {
+    /// One whose state is to be opened.
+    #[must_use]
+    pub fn new(id: AttemptId) -> Self {
+        Self { id, stage: Stage::Opening, stopped_as: id, graph: None, tasks: BTreeMap::new(), early: Vec::new() }
+    }
+
+    /// Passes an order on to the subtasks that it is for.
+    pub fn order(&mut self, order: Order) {
+        match (self.stage, order) {
+            (Stage::Opening, order) => self.early.push(order),
+            (Stage::Stopping, _) => {}
+            (Stage::Running, Order::Assign { subtask, splits }) => {
+                if let Some(task) = self.tasks.get(&subtask) {
+                    drop(task.actor.cast(SubtaskMessage::Assign(splits)));
+                }
+            }
+            (Stage::Running, Order::Trigger { barrier, drain, triggered_ms }) => {
+                for task in self.tasks.values().filter(|task| task.is_source) {
+                    drop(task.actor.cast(SubtaskMessage::Trigger { barrier, drain, triggered_ms }));
+                }
+            }
+            (Stage::Running, Order::Complete { checkpoint, purpose, position }) => {
+                self.to_all(|| SubtaskMessage::Complete { checkpoint, purpose, position });
+            }
+            (Stage::Running, Order::Abort(checkpoint)) => self.to_all(|| SubtaskMessage::Abort(checkpoint)),
+        }
+    }
+
+    fn to_all(&self, message: impl Fn() -> SubtaskMessage) {
+        self.tasks.values().for_each(|task| drop(task.actor.cast(message())));
+    }
+
+    /// All subtasks have their deployment in the mailbox: orders that came early follow it.
+    pub fn running(&mut self, graph: Arc<JobGraph>) {
+        self.stage = Stage::Running;
+        self.graph = Some(graph);
+        std::mem::take(&mut self.early).into_iter().for_each(|order| self.order(order));
+    }
+
+    /// Tells all subtasks to go.
+    pub fn stop(&mut self) {
+        self.stage = Stage::Stopping;
+        self.tasks.values().for_each(|task| task.actor.stop(None));
+    }
+
+    /// The subtask of an actor.
+    #[must_use]
+    pub fn task_of(&self, actor: ActorId) -> Option<SubtaskId> {
+        self.tasks.iter().find(|(_, task)| task.actor.get_id() == actor).map(|(id, _)| *id)
+    }
+}
+
+/// What the node has of a job.
+pub struct HostedJob {
+    /// Whom to tell.
+    pub answers: Answers,
+    /// The newest attempt that has come; older ones are stale.
+    pub newest: AttemptId,
+    /// The attempt whose subtasks are here.
+    pub attempt: Option<Attempt>,
+    /// A newer one that waits until the subtasks of that are gone.
+    pub waiting: Option<Box<Deploy>>,
+    /// The job is to be let go of once the subtasks are gone.
+    pub releasing: Option<AttemptId>,
+}
+
+impl HostedJob {
+    /// A job nothing is known of.
+    #[must_use]
+    pub fn new(answers: Answers) -> Self {
+        Self { answers, newest: AttemptId::default(), attempt: None, waiting: None, releasing: None }
+    }
+
+    /// The attempt, if it is this one.
+    pub fn attempt_mut(&mut self, id: AttemptId) -> Option<&mut Attempt> {
+        self.attempt.as_mut().filter(|attempt| attempt.id == id)
+    }
+}

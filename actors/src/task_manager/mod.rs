@@ -1,0 +1,20 @@
+//! The actor of one node's subtasks: opens their state, spawns them, wires their channels, passes orders on, and tells
+//! the job masters what becomes of them. Knows nothing of checkpoints, restarts or leaders.
+//!
+//! - [`message`]: what it is told
+//! - [`actor`]: the loop
+//! - [`hosted`]: what the node has of one job
+//! - [`opening`]: from the data of a deployment to readers and operators
+//! - [`wiring`]: channels between subtasks
+//! - [`handle`]: how it is started, and the gateway within one process
+
+pub mod actor;
+pub mod handle;
+pub mod hosted;
+pub mod message;
+pub mod opening;
+pub mod wiring;
+
+pub use actor::TaskManagerArguments;
+pub use handle::{LocalGateway, start};
+pub use message::TaskManagerMessage;

@@ -1,0 +1,97 @@
+//! From the data of a deployment to what subtasks are made of: the graph is recorded, segments are opened, and it is
+//! decided whether the node's own state can be used. Runs on the blocking executor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_runtime::chain::context::RestoredOperator;
+use millstream_runtime::checkpoint::manifest::SegmentRef;
+use millstream_runtime::graph::{JobGraph, JobVertex};
+use millstream_runtime::ids::{JobId, OperatorUid, SubtaskId};
+use millstream_runtime::key_group::key_group_range;
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::store::BlobStore;
+use millstream_runtime::time::Timestamp;
+use millstream_state::segment::SegmentReader;
+
+use crate::local::{LocalState, LocalStates, reader};
+use crate::protocol::deploy::{Programs, TaskRestore};
+use crate::protocol::{Deploy, TaskDeployment};
+
+/// A deployment with its state opened.
+pub struct Opened {
+    /// The graph.
+    pub graph: Arc<JobGraph>,
+    /// The node's materialisation of keyed state, if it keeps one.
+    pub local: Option<Arc<LocalState>>,
+    /// What each subtask starts from.
+    pub tasks: BTreeMap<SubtaskId, OpenedTask>,
+}
+
+/// What one subtask starts from.
+pub struct OpenedTask {
+    /// Index of its vertex.
+    pub vertex: usize,
+    /// What is restored into each operator.
+    pub restored: Vec<(OperatorUid, RestoredOperator)>,
+    /// Watermark at the restored cut per key group.
+    pub watermark_floor: Vec<Timestamp>,
+    /// The chain of segments to go on with.
+    pub segments: Vec<SegmentRef>,
+}
+
+/// Opens what a deployment needs.
+///
+/// # Errors
+/// When the program is another one than the leader's, or state cannot be read.
+pub fn open(
+    job: JobId,
+    deploy: &mut Deploy,
+    programs: &dyn Programs,
+    blobs: &Arc<dyn BlobStore>,
+    locals: &LocalStates,
+) -> Result<Opened, PortError> {
+    let graph = programs.graph(&deploy.record)?;
+    if graph.fingerprint() != deploy.fingerprint {
+        return Err(PortError::fix_input(format!(
+            "the program '{}' of this node records another graph than the leader's: all nodes must run the same build",
+            deploy.record.program
+        )));
+    }
+    let local = deploy.fold_lag.map(|lag| locals.of(job, lag)).transpose()?;
+    if let Some(local) = &local {
+        // A fold of the attempt before may be running: what it changes must not change under the readers.
+        local.lease(deploy.attempt)?;
+    }
+    let mut tasks = BTreeMap::new();
+    for TaskDeployment { id, restore } in std::mem::take(&mut deploy.tasks) {
+        let vertex = graph.vertices.iter().position(|vertex| vertex.id == id.vertex);
+        let Some(vertex) = vertex.filter(|vertex| id.index.0 < graph.vertices[*vertex].parallelism) else {
+            return Err(PortError::give_up(format!(
+                "the graph has no subtask {id}, which the leader wants to run here"
+            )));
+        };
+        let restored = operators(&graph.vertices[vertex], id, &restore, deploy, blobs, local.as_deref())?;
+        let TaskRestore { watermark_floor, segments, .. } = restore;
+        tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments });
+    }
+    Ok(Opened { graph, local, tasks })
+}
+
+fn operators(
+    vertex: &JobVertex,
+    id: SubtaskId,
+    restore: &TaskRestore,
+    deploy: &Deploy,
+    blobs: &Arc<dyn BlobStore>,
+    local: Option<&LocalState>,
+) -> Result<Vec<(OperatorUid, RestoredOperator)>, PortError> {
+    let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, id.index);
+    let open = |segment: &SegmentRef| SegmentReader::open(blobs, segment).map(Arc::new);
+    let segments = restore.segments.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let operator = |(uid, states): &(OperatorUid, Vec<_>)| {
+        let keyed = reader(blobs, local, uid, &segments, &groups, deploy.restored)?;
+        Ok((uid.clone(), RestoredOperator { keyed, operator_states: states.clone() }))
+    };
+    restore.operators.iter().map(operator).collect()
+}
