@@ -16,7 +16,7 @@ use millstream_runtime::job::{Options as JobOptions, RestartOptions};
 use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
-use millstream_state::blob::LocalBlobs;
+use millstream_state::blob::{Location, Stores};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
 use millstream_state::log::{
@@ -48,7 +48,7 @@ pub enum StartFrom {
     /// From nothing; what an earlier run left in the state folder is deleted.
     Nothing,
     /// A savepoint or checkpoint of any run.
-    Savepoint(PathBuf),
+    Savepoint(Location),
 }
 
 /// Settings of one job in this process.
@@ -56,10 +56,12 @@ pub enum StartFrom {
 pub struct LaunchOptions {
     /// Checkpoints, log and local state lie below this folder.
     pub state_dir: PathBuf,
-    /// Checkpoints and log lie below this folder instead, which jobs may share.
-    pub checkpoint_dir: Option<PathBuf>,
+    /// Checkpoints and log lie there instead, a place which jobs may share.
+    pub checkpoint_dir: Option<Location>,
     /// Where savepoints go unless a request says.
-    pub savepoint_dir: Option<PathBuf>,
+    pub savepoint_dir: Option<Location>,
+    /// Opens these places.
+    pub stores: Stores,
     /// What it starts from.
     pub start_from: StartFrom,
     /// State without an operator may be left behind.
@@ -97,6 +99,7 @@ impl LaunchOptions {
             state_dir: state_dir.into(),
             checkpoint_dir: None,
             savepoint_dir: None,
+            stores: Stores::default(),
             start_from: StartFrom::Latest,
             allow_non_restored_state: false,
             allow_fallback: false,
@@ -115,10 +118,10 @@ impl LaunchOptions {
 }
 
 impl LaunchOptions {
-    /// The folder of the checkpoint store.
+    /// The place of the checkpoint store.
     #[must_use]
-    pub fn checkpoints(&self) -> PathBuf {
-        self.checkpoint_dir.clone().unwrap_or_else(|| self.state_dir.join("checkpoints"))
+    pub fn checkpoints(&self) -> Location {
+        self.checkpoint_dir.clone().unwrap_or_else(|| self.state_dir.join("checkpoints").into())
     }
 }
 
@@ -161,8 +164,8 @@ pub struct Launched {
 /// When the folder cannot be read or the log is damaged.
 pub fn earlier_run(options: &LaunchOptions) -> Result<EarlierRun, PortError> {
     let Some(job) = current_job(&options.state_dir)? else { return Ok(EarlierRun::None) };
-    let blobs = LocalBlobs::open(options.checkpoints())?;
-    let state = recover(&blobs, job)?;
+    let blobs = options.stores.open(&options.checkpoints())?;
+    let state = recover(&*blobs, job)?;
     Ok(match state.terminal {
         // A stop and a failure leave something to go on with.
         Some(terminal @ (TerminalState::Finished | TerminalState::Canceled)) => {
@@ -292,7 +295,7 @@ impl Launching {
             restore,
             allow_non_restored_state: options.allow_non_restored_state,
             allow_fallback: options.allow_fallback,
-            savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string_lossy().into_owned()),
+            savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string()),
             properties: options.properties,
             nodes,
             node: Some(node),
@@ -334,6 +337,7 @@ fn prepare(
 ) -> Result<Prepared, PortError> {
     let dir = &options.state_dir;
     let node = Arc::new(NodeFolder::open(dir.join("node"), nonce(seed, 1))?);
+    let blobs = open_stores(options, seed)?;
     let earlier = earlier_run(options)?;
     let mut keep = match (&options.start_from, &earlier) {
         (StartFrom::Latest, EarlierRun::Unfinished { job, .. }) => Some(*job),
@@ -349,9 +353,9 @@ fn prepare(
     }
     if keep.is_none() {
         if let EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. } = &earlier {
-            let folder = options.checkpoints().join(job_folder(*job));
-            if !is_inside(&start_from, &folder) {
-                remove(&folder)?;
+            let folder = job_folder(*job);
+            if !is_inside(&start_from, &options.checkpoints().join(&folder)) {
+                blobs.delete_all(&folder)?;
             }
         }
         remove(&dir.join("node").join("state"))?;
@@ -360,16 +364,17 @@ fn prepare(
     if keep.is_none() {
         set_current_job(dir, job)?;
     }
-    let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(options.checkpoints())?);
     let log = take_the_lead(&blobs, job, seed, options)?;
     let epoch = log.epoch();
     let restore = match &start_from {
-        StartFrom::Savepoint(path) => Some(import(path, &*blobs, job, epoch)?),
+        StartFrom::Savepoint(path) => Some(import(path, options, &*blobs, job, epoch)?),
         StartFrom::Nothing => None,
         // The job master looks for the newest whole checkpoint, for this deployment as for every later one. Before the
         // first one, the savepoint that the run was started from is where it stands.
         StartFrom::Latest => match &log.state().started_from {
-            Some(path) if log.state().retained.is_empty() => Some(import(Path::new(path), &*blobs, job, epoch)?),
+            Some(path) if log.state().retained.is_empty() => {
+                Some(import(&Location::parse(path)?, options, &*blobs, job, epoch)?)
+            }
             _ => None,
         },
     };
@@ -385,9 +390,23 @@ fn prepare(
         log,
         retention: Retention::new(job),
         blobs: Arc::clone(&blobs),
+        stores: options.stores.clone(),
         failpoints: options.failpoints.clone(),
     };
     Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, node, retained, blobs })
+}
+
+/// Opens the checkpoint store after a trial, and tries out where savepoints go: later would be too late for the user.
+fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
+    let trial = format!("{seed:016x}");
+    let checkpoints = options.checkpoints();
+    let blobs = options.stores.open_tried(&checkpoints, &trial)?;
+    if let Some(savepoints @ Location::S3 { bucket, .. }) = &options.savepoint_dir
+        && !matches!(&checkpoints, Location::S3 { bucket: same, .. } if same == bucket)
+    {
+        options.stores.open_tried(savepoints, &trial)?;
+    }
+    Ok(blobs)
 }
 
 /// Opens the log of a job in a new epoch: whoever led it before can write nothing more.
@@ -410,11 +429,17 @@ fn take_the_lead(
 }
 
 /// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.
-fn import(path: &Path, blobs: &dyn BlobStore, job: JobId, epoch: Epoch) -> Result<Restored, PortError> {
-    let savepoint = read_savepoint(path)?;
+fn import(
+    path: &Location,
+    options: &LaunchOptions,
+    blobs: &dyn BlobStore,
+    job: JobId,
+    epoch: Epoch,
+) -> Result<Restored, PortError> {
+    let savepoint = read_savepoint(&options.stores, path)?;
     let attempt = AttemptId { epoch, attempt: AttemptNumber(0) };
     let manifest = savepoint.import(blobs, job, attempt)?;
-    let path = savepoint.path.to_string_lossy().into_owned();
+    let path = savepoint.path.to_string();
     Ok(Restored { manifest: Arc::new(manifest), path, is_savepoint: true })
 }
 
@@ -432,12 +457,8 @@ fn retained(blobs: &dyn BlobStore, state: &LogState) -> Vec<Retained> {
 }
 
 /// Whether the job starts from a checkpoint in this folder.
-fn is_inside(start_from: &StartFrom, folder: &Path) -> bool {
-    let StartFrom::Savepoint(path) = start_from else { return false };
-    match (path.canonicalize(), folder.canonicalize()) {
-        (Ok(path), Ok(folder)) => path.starts_with(folder),
-        _ => false,
-    }
+fn is_inside(start_from: &StartFrom, folder: &Location) -> bool {
+    matches!(start_from, StartFrom::Savepoint(path) if path.is_inside(folder))
 }
 
 fn remove(folder: &Path) -> Result<(), PortError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::keys::{self, Key};
+use crate::secret::shown;
 use crate::value::Value;
 
 /// Where a value comes from. Later ones win over earlier ones.
@@ -44,9 +45,16 @@ pub struct Setting {
 /// Options by key. Keys that are not set have the default of [`keys`].
 ///
 /// Invariant: the value of every key that [`keys::find`] knows has been accepted by its type.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Configuration {
     settings: BTreeMap<String, Setting>,
+}
+
+/// Without the secrets.
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown().map(|(key, value, origin)| (key, (value, origin)))).finish()
+    }
 }
 
 impl Configuration {
@@ -68,6 +76,11 @@ impl Configuration {
         self.settings.iter().map(|(key, setting)| (key.as_str(), setting))
     }
 
+    /// As [`iter`](Self::iter), with values as they may be shown.
+    pub fn shown(&self) -> impl Iterator<Item = (&str, &str, &Origin)> {
+        self.iter().map(|(key, setting)| (key, shown(key, &setting.value), &setting.origin))
+    }
+
     /// Sets a key, unless a later origin has already set it.
     ///
     /// # Errors
@@ -77,7 +90,7 @@ impl Configuration {
         if let Some(known) = keys::find(key).filter(|known| !(known.accepts)(value)) {
             return Err(Error::BadValue {
                 key: key.to_string(),
-                value: value.to_string(),
+                value: shown(key, value).to_string(),
                 origin,
                 expected: known.form,
             });
@@ -101,6 +114,15 @@ mod tests {
         assert_eq!(configuration.get(&keys::REST_PORT), 9000);
         configuration.set("rest.port", "9002", Origin::Flag).expect("a port");
         assert_eq!(configuration.get(&keys::REST_PORT), 9002);
+    }
+
+    #[test]
+    fn secrets_are_read_and_not_shown() {
+        let mut configuration = Configuration::default();
+        configuration.set("s3.secret-key", "hunter2", Origin::Flag).expect("text");
+        assert_eq!(configuration.get(&keys::S3_SECRET_KEY).as_deref(), Some("hunter2"));
+        assert_eq!(configuration.shown().next(), Some(("s3.secret-key", "******", &Origin::Flag)));
+        assert!(!format!("{configuration:?}").contains("hunter2"));
     }
 
     #[test]

@@ -18,6 +18,9 @@ Values come from four places; a later one wins:
    (`MILLSTREAM_EXECUTION__CHECKPOINTING__MIN_PAUSE=500ms`); empty variables are ignored;
 4. flags: `-D key=value`.
 
+The value of a key that names a secret (`password`, `secret`, `token` and the other words of Flink's list) is shown as
+`******` in messages, by REST and in commands.
+
 What a job sets in its own code counts as a default. An unknown key is a warning with the nearest known one, and so is a
 key of Flink that has no effect here; a value of the wrong form ends the program with exit code 2.
 

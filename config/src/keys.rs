@@ -74,6 +74,9 @@ pub const RENAMED: &[(&str, &str)] = &[
     ("state.checkpoints.num-retained", "execution.checkpointing.num-retained"),
     ("state.savepoints.dir", "execution.checkpointing.savepoint-dir"),
     ("execution.savepoint.path", "execution.state-recovery.path"),
+    ("s3.access.key", "s3.access-key"),
+    ("s3.secret.key", "s3.secret-key"),
+    ("s3.path-style-access", "s3.path.style.access"),
     ("execution.savepoint.ignore-unclaimed-state", "execution.state-recovery.ignore-unclaimed-state"),
 ];
 
@@ -133,9 +136,11 @@ keys! {
         NUM_RETAINED_CHECKPOINTS: Retained = "execution.checkpointing.num-retained", "2";
         /// Go on from an older checkpoint when the newest is damaged, even if output that it committed is then repeated.
         ALLOW_FALLBACK: bool = "execution.checkpointing.allow-fallback", "false";
-        /// Folder of the checkpoint store. Without it checkpoints live in the working directory.
+        /// Place of the checkpoint store: a path, `file:///folder` or `s3://bucket/prefix`. Without it checkpoints live in
+        /// the working directory.
         CHECKPOINT_DIR: Option<String> = "execution.checkpointing.dir", "";
-        /// Folder of savepoints. Without it they are made beside the checkpoints.
+        /// Place of savepoints: a path, `file:///folder` or `s3://bucket/prefix`. Without it they are made in the working
+        /// directory.
         SAVEPOINT_DIR: Option<String> = "execution.checkpointing.savepoint-dir", "";
         /// What becomes of the checkpoints of a job that has ended.
         CHECKPOINT_RETENTION: CheckpointRetention = "execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION";
@@ -175,6 +180,20 @@ keys! {
     "State" {
         /// Completed checkpoints that the local copy of the state may be behind before the subtask waits for it.
         STATE_FOLD_LAG: NonZeroU32 = "state.local.fold-lag", "4";
+    }
+    "S3" {
+        /// Address of the server, as in `https://minio.example:9000`. Without it `AWS_ENDPOINT_URL`, else that of AWS.
+        S3_ENDPOINT: Option<String> = "s3.endpoint", "";
+        /// Region of the buckets. Without it `AWS_REGION`, else us-east-1.
+        S3_REGION: Option<String> = "s3.region", "";
+        /// Id of the access key. Without it the credentials are found as AWS's tools find them: in `AWS_ACCESS_KEY_ID` and
+        /// `AWS_SECRET_ACCESS_KEY`, or by the role of the container or machine.
+        S3_ACCESS_KEY: Option<String> = "s3.access-key", "";
+        /// The secret of the access key. Shown as `******` everywhere; better given by the environment than by a flag.
+        S3_SECRET_KEY: Option<String> = "s3.secret-key", "";
+        /// Whether buckets are named in the path of an address and not in its host. Where the endpoint is an IP address or
+        /// localhost it is always so.
+        S3_PATH_STYLE: bool = "s3.path.style.access", "false";
     }
     "Node" {
         /// Folder of the node: its identity, local state and, unless set elsewhere, checkpoints. Without it a run keeps them

@@ -7,6 +7,7 @@
 //! | the result, and how a value is read from it | [`configuration`] |
 //! | how durations, sizes, enums are written | [`value`], [`choice`] |
 //! | what is said about a key that nobody knows | [`advice`] |
+//! | which values are never shown | [`secret`] |
 //! | the reference page | [`document`] |
 //!
 //! ```
@@ -27,6 +28,7 @@ pub mod document;
 mod error;
 pub mod keys;
 pub mod layers;
+pub mod secret;
 pub mod value;
 
 pub use advice::Warning;

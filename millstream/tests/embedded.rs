@@ -13,6 +13,7 @@ use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::job::{JobStatus, RestartOptions};
+use millstream_state::blob::Location;
 
 const KEYS: i64 = 100;
 
@@ -58,12 +59,16 @@ fn sums(out: &Path, numbers: i64, rate: Option<u64>, parallelism: u32, trap: &Tr
     plan(env.take_graph(), &options).expect("a valid graph")
 }
 
+fn place(text: &str) -> Location {
+    Location::parse(text).expect("a location")
+}
+
 fn options(state: &Path) -> LaunchOptions {
     let mut options = LaunchOptions::new(state);
     options.checkpoints.interval_ms = Some(20);
     options.checkpoints.tolerable_failed = None;
     options.restart = RestartOptions::FixedDelay { attempts: 20, delay_ms: 1 };
-    options.savepoint_dir = Some(state.join("savepoints"));
+    options.savepoint_dir = Some(state.join("savepoints").into());
     options.fold_lag = Some(1);
     options
 }
@@ -149,7 +154,7 @@ fn a_stopped_job_goes_on_from_its_savepoint_at_another_parallelism() {
             let savepoint = stopped.location.expect("a place");
             let outcome = launched.handle.outcome().await.expect("the job answers");
             assert_eq!(outcome.savepoint.as_ref(), Some(&savepoint));
-            start_from = StartFrom::Savepoint(savepoint.into());
+            start_from = StartFrom::Savepoint(place(&savepoint));
         }
         let graph = sums(&out, 60_000, None, 4, &Trap::at(&[]));
         let options = LaunchOptions { start_from, ..options(&dir.path().join("state-last")) };
@@ -183,7 +188,7 @@ fn a_cancelled_job_can_be_started_again_from_a_checkpoint_of_its_own() {
         let savepoint = launched.handle.trigger(Purpose::Savepoint, false, None).await.expect("a savepoint");
         let outcome = launched.handle.cancel().await.expect("the job answers");
         assert_eq!(outcome.status, JobStatus::Canceled);
-        let start_from = StartFrom::Savepoint(savepoint.location.expect("a place").into());
+        let start_from = StartFrom::Savepoint(place(&savepoint.location.expect("a place")));
         let options = LaunchOptions { start_from, ..options(&dir.path().join("again")) };
         let graph = sums(&out, 60_000, None, 2, &Trap::at(&[]));
         finish(&launch(graph, options).await.expect("launched")).await;

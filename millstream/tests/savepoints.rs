@@ -60,7 +60,7 @@ fn savepoint(dir: &Path, parallelism: u32, records: u64) -> PathBuf {
 }
 
 fn from(savepoint: &Path, state: &Path) -> LaunchOptions {
-    LaunchOptions { start_from: StartFrom::Savepoint(savepoint.to_path_buf()), ..options(state) }
+    LaunchOptions { start_from: StartFrom::Savepoint(savepoint.into()), ..options(state) }
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_job_goes_down_and_up_in_parallelism_from_savepoint_to_savepoint() {
             counts(&env, &tap, &target);
             let mut options = options(&dir.path().join(format!("state-{round}")));
             if let Some(savepoint) = &from {
-                options.start_from = StartFrom::Savepoint(savepoint.clone());
+                options.start_from = StartFrom::Savepoint(savepoint.clone().into());
             }
             let launched = start(&env, options).await;
             tap.release_all(500 * round);
@@ -111,7 +111,7 @@ fn a_job_goes_down_and_up_in_parallelism_from_savepoint_to_savepoint() {
         let env = environment(2);
         counts(&env, &tap, &target);
         let mut options = options(&dir.path().join("state-last"));
-        options.start_from = StartFrom::Savepoint(from.expect("a place"));
+        options.start_from = StartFrom::Savepoint(from.expect("a place").into());
         let launched = start(&env, options).await;
         tap.close_all();
         finish(&launched).await;

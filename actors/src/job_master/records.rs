@@ -2,7 +2,6 @@
 //! holds the ledger; nothing is promised before its record is there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::coordinator::Record;
@@ -13,6 +12,7 @@ use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, SubtaskIndex};
 use millstream_runtime::key::KEY_FORMAT_VERSION;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
+use millstream_state::blob::{Location, Stores};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::log::{
     AppendOutcome, JobLog, LogPosition, ManifestRef, RecordKind, RetainedCheckpoint, Retention, SavepointRef,
@@ -30,6 +30,8 @@ pub struct Ledger {
     pub retention: Retention,
     /// The store.
     pub blobs: Arc<dyn BlobStore>,
+    /// Opens where savepoints go.
+    pub stores: Stores,
     /// Where a test may kill the process.
     pub failpoints: Failpoints,
 }
@@ -157,7 +159,7 @@ impl Ledger {
         let purpose = work.record.purpose;
         let is_savepoint = matches!(purpose, Purpose::Savepoint | Purpose::StopWithSavepoint);
         if is_savepoint && !work.progress.copied {
-            write_savepoint(Path::new(savepoint_folder(work)?), &work.manifest, &self.blobs)?;
+            write_savepoint(&self.stores, &Location::parse(savepoint_folder(work)?)?, &work.manifest, &self.blobs)?;
             work.progress.copied = true;
         }
         let mut written = None;

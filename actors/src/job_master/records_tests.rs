@@ -1,7 +1,7 @@
 //! Records in a store whose answers get lost: every retry goes on where it was, and nothing is written twice.
 
 use millstream_runtime::ids::{AttemptId, AttemptNumber, Epoch};
-use millstream_state::blob::{Fault, MemoryBlobs, Operation};
+use millstream_state::blob::{Fault, MemoryBlobs, Operation, Stores};
 use millstream_state::log::{LogState, WriterNonce, recover};
 
 use super::*;
@@ -21,7 +21,14 @@ fn ledger(blobs: &MemoryBlobs) -> Ledger {
     let mut log = JobLog::open(Arc::clone(&store), job(), Epoch(1), WriterNonce([1; 16]), Failpoints::none())
         .expect("an empty log opens");
     assert!(matches!(log.seal(), Ok(AppendOutcome::Written(_))));
-    Ledger { job: job(), log, retention: Retention::new(job()), blobs: store, failpoints: Failpoints::none() }
+    Ledger {
+        job: job(),
+        log,
+        retention: Retention::new(job()),
+        blobs: store,
+        stores: Stores::default(),
+        failpoints: Failpoints::none(),
+    }
 }
 
 fn work(purpose: Purpose, target: Option<String>) -> RecordWork {

@@ -1,13 +1,12 @@
 //! Keeps results of two runs apart: output is continued by what it was written from, replaced by a start from nothing, and
 //! never added to by anything else. Used by the launch, under the lock of the state folder.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use millstream_runtime::ids::JobId;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::sink::SinkOutput;
-use millstream_state::blob::LocalBlobs;
+use millstream_state::blob::Location;
 use millstream_state::log::recover;
 use millstream_state::savepoint::read_savepoint;
 
@@ -38,7 +37,7 @@ pub(super) fn output(
             return newest_of_run(path, options, earlier)?.map(Some).ok_or_else(|| {
                 PortError::fix_input(format!(
                     "{place} holds results that do not end where the savepoint {} was made: name another output folder, go on with the run that wrote them by leaving out -s, or start anew with --fresh",
-                    path.display()
+                    path
                 ))
             });
         }
@@ -57,10 +56,14 @@ fn committed(outputs: &[Arc<dyn SinkOutput>]) -> Result<Option<String>, PortErro
 
 /// The earlier run, if the savepoint is its newest completed checkpoint: what is committed is exactly what the savepoint
 /// has behind it.
-fn newest_of_run(savepoint: &Path, options: &LaunchOptions, earlier: &EarlierRun) -> Result<Option<JobId>, PortError> {
+fn newest_of_run(
+    savepoint: &Location,
+    options: &LaunchOptions,
+    earlier: &EarlierRun,
+) -> Result<Option<JobId>, PortError> {
     let (EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. }) = earlier else { return Ok(None) };
-    let manifest = read_savepoint(savepoint)?.manifest;
-    let blobs = LocalBlobs::open(options.checkpoints())?;
-    let newest = recover(&blobs, *job)?.retained.last().map(|retained| retained.checkpoint);
+    let manifest = read_savepoint(&options.stores, savepoint)?.manifest;
+    let blobs = options.stores.open(&options.checkpoints())?;
+    let newest = recover(&*blobs, *job)?.retained.last().map(|retained| retained.checkpoint);
     Ok((manifest.job == *job && newest == Some(manifest.checkpoint)).then_some(*job))
 }

@@ -132,11 +132,13 @@ pub(super) struct Savepoint {
 pub(super) enum Inspect {
     /// Show what a savepoint or checkpoint holds.
     Inspect {
-        /// Folder of the savepoint, or manifest of a checkpoint.
-        path: PathBuf,
+        /// Folder of the savepoint, or manifest of a checkpoint: a path or s3://bucket/prefix.
+        path: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        settings: Settings,
     },
 }
 

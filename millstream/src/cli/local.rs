@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use millstream_connectors::table::Table;
 use millstream_fraud::generate;
 use millstream_runtime::ports::PortError;
+use millstream_state::blob::{Location, Stores};
 use millstream_state::savepoint::inspect::{SavepointSummary, VertexSummary, inspect};
 use serde_json::{Value, json};
 
@@ -70,8 +71,9 @@ pub(super) fn generate(transactions: &Transactions) -> Result<(), Failure> {
     ))
 }
 
-pub(super) fn inspect_savepoint(path: &Path, as_json: bool) -> Result<(), Failure> {
-    let summary = inspect(path).map_err(Error::from)?;
+pub(super) fn inspect_savepoint(stores: &Stores, path: &str, as_json: bool) -> Result<(), Failure> {
+    let path = Location::parse(path).map_err(Error::from)?;
+    let summary = inspect(stores, &path).map_err(Error::from)?;
     if as_json {
         let text = serde_json::to_string(&summary).map_err(|error| PortError::give_up(error.to_string()));
         return print(&format!("{}\n", text.map_err(Error::from)?));

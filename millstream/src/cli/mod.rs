@@ -20,6 +20,7 @@ use crate::client;
 use crate::error::{Error, Result};
 use crate::jobs::Job;
 use crate::run::screen::Screen;
+use crate::run::settings::stores;
 use crate::run::{self, Ending, Request};
 use crate::stream::Parameters;
 use arguments::{Arguments, Command, Generate, Inspect, Run, Settings};
@@ -120,7 +121,10 @@ fn carry_out(arguments: Arguments, jobs: Vec<Job>, program: String) -> Result<u8
         Some(Command::Describe(job)) => remote::describe(&job).map(done),
         Some(Command::Checkpoint(job)) => remote::checkpoint(&job).map(done),
         Some(Command::Savepoint(savepoint)) => match (&savepoint.inspect, &savepoint.id) {
-            (Some(Inspect::Inspect { path, json }), _) => local::inspect_savepoint(path, *json).map(done),
+            (Some(Inspect::Inspect { path, json, settings }), _) => {
+                let configuration = configuration(settings, |warning| eprintln!("warning: {warning}"))?;
+                local::inspect_savepoint(&stores(&configuration), path, *json).map(done)
+            }
             (None, Some(id)) => remote::savepoint(&savepoint, id).map(done),
             (None, None) => Err(Error::usage("name a job, or `inspect` and a path").into()),
         },

@@ -74,7 +74,8 @@ pub(super) async fn run(prepared: &Prepared, screen: &Screen) -> Result<(Ending,
 
 /// Says what becomes of an earlier run in the same place.
 fn announce(options: &LaunchOptions, screen: &Screen) -> Result<()> {
-    let earlier = earlier_run(options)?;
+    // A store that cannot be read now is told by the launch, which tries it out and knows what to do about it.
+    let Ok(earlier) = earlier_run(options) else { return Ok(()) };
     let dir = options.state_dir.display();
     match (&options.start_from, earlier) {
         (StartFrom::Latest, EarlierRun::Unfinished { job, checkpoint }) => screen.message(&match checkpoint {
@@ -89,7 +90,7 @@ fn announce(options: &LaunchOptions, screen: &Screen) -> Result<()> {
         (StartFrom::Nothing, EarlierRun::Unfinished { job, .. } | EarlierRun::Over { job, .. }) => {
             screen.message(&format!("starting anew: output and state of the run before ({job}) are removed"));
         }
-        (StartFrom::Savepoint(path), _) => screen.message(&format!("starting from {}", path.display())),
+        (StartFrom::Savepoint(path), _) => screen.message(&format!("starting from {path}")),
         _ => {}
     }
     Ok(())
@@ -99,7 +100,7 @@ async fn serve(prepared: &Prepared, handle: &JobHandle, figures: &Arc<Figures>, 
     let configuration = &prepared.configuration;
     let settings = Settings {
         options: settings::entries(configuration),
-        checkpoint_storage: prepared.options.checkpoints().display().to_string(),
+        checkpoint_storage: prepared.options.checkpoints().to_string(),
         restart_strategy: settings::restart_in_words(configuration),
     };
     let api = Embedded::new(handle.clone(), Arc::clone(figures), settings, prepared.graph.parallelism());

@@ -10,7 +10,7 @@ mod embedded;
 mod progress;
 mod sample;
 pub(crate) mod screen;
-mod settings;
+pub(crate) mod settings;
 mod signals;
 mod summary;
 pub(crate) mod text;
@@ -162,10 +162,10 @@ fn conclude(prepared: &Prepared, ending: Ending, ended: &embedded::Ended, screen
 /// The command that goes on from a savepoint.
 fn resume_command(prepared: &Prepared, savepoint: &str) -> String {
     let mut words = vec![prepared.program.clone(), "run".to_string(), prepared.job.name.to_string()];
-    for (key, setting) in prepared.configuration.iter() {
+    for (key, value, origin) in prepared.configuration.shown() {
         let own = [keys::RECOVERY_PATH.name, keys::PARALLELISM.name].contains(&key);
-        if setting.origin == millstream_config::Origin::Flag && !own {
-            words.extend(["-D".to_string(), format!("{key}={}", setting.value)]);
+        if *origin == millstream_config::Origin::Flag && !own {
+            words.extend(["-D".to_string(), format!("{key}={value}")]);
         }
     }
     let parallelism = prepared.configuration.get(&keys::PARALLELISM).0;

@@ -7,13 +7,14 @@ use millstream_actors::launch::{LaunchOptions, StartFrom};
 use millstream_actors::view::cluster::ConfigEntry;
 use millstream_config::choice::{CheckpointMode, RestartStrategyKind};
 use millstream_config::value::Limit;
-use millstream_config::{Configuration, keys};
+use millstream_config::{Configuration, Key, keys, secret};
 use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::CheckpointingMode;
 use millstream_runtime::graph::chaining::PlanOptions;
 use millstream_runtime::ids::JobId;
 use millstream_runtime::job::RestartOptions;
+use millstream_state::blob::{Location, S3Options, Stores};
 use millstream_state::failpoint::{self, Failpoints};
 
 use crate::error::{Error, Result};
@@ -77,16 +78,18 @@ pub(super) fn launch(
             return Err(Error::usage(format!("--fresh starts from nothing and -s from {savepoint}: give one of them")));
         }
         (true, None) => StartFrom::Nothing,
-        (false, Some(savepoint)) => StartFrom::Savepoint(savepoint.into()),
+        (false, Some(savepoint)) => StartFrom::Savepoint(Location::parse(&savepoint)?),
         (false, None) => StartFrom::Latest,
     };
-    let savepoints = configuration.get(&keys::SAVEPOINT_DIR).map(PathBuf::from);
+    let place = |key: &Key<Option<String>>| configuration.get(key).map(|text| Location::parse(&text)).transpose();
+    let savepoints = place(&keys::SAVEPOINT_DIR)?;
     let credit = CreditLimit { batches: configuration.get(&keys::BUFFERS_PER_CHANNEL).get(), ..CreditLimit::default() };
     let defaults = LaunchOptions::new(&state_dir);
     Ok(LaunchOptions {
-        savepoint_dir: Some(savepoints.unwrap_or_else(|| state_dir.join("savepoints"))),
+        savepoint_dir: Some(savepoints.unwrap_or_else(|| state_dir.join("savepoints").into())),
+        stores: stores(configuration),
         start_from,
-        checkpoint_dir: configuration.get(&keys::CHECKPOINT_DIR).map(PathBuf::from),
+        checkpoint_dir: place(&keys::CHECKPOINT_DIR)?,
         allow_fallback: configuration.get(&keys::ALLOW_FALLBACK),
         allow_non_restored_state: configuration.get(&keys::IGNORE_UNCLAIMED_STATE),
         checkpoints: checkpoints(configuration),
@@ -102,9 +105,22 @@ pub(super) fn launch(
     })
 }
 
+/// How stores are opened.
+pub(crate) fn stores(configuration: &Configuration) -> Stores {
+    Stores::new(S3Options {
+        endpoint: configuration.get(&keys::S3_ENDPOINT),
+        region: configuration.get(&keys::S3_REGION),
+        access_key: configuration.get(&keys::S3_ACCESS_KEY),
+        secret_key: configuration.get(&keys::S3_SECRET_KEY),
+        path_style: configuration.get(&keys::S3_PATH_STYLE),
+        ..S3Options::default()
+    })
+}
+
 /// The options of the job, as REST shows them.
 fn properties(parameters: &Parameters) -> Vec<(String, String)> {
-    parameters.iter().map(|(key, value)| (key.to_string(), value.unwrap_or("true").to_string())).collect()
+    let shown = |key: &str, value: Option<&str>| secret::shown(key, value.unwrap_or("true")).to_string();
+    parameters.iter().map(|(key, value)| (key.to_string(), shown(key, value))).collect()
 }
 
 fn failpoints() -> Result<Failpoints> {
@@ -185,7 +201,7 @@ pub(super) fn entries(configuration: &Configuration) -> Vec<ConfigEntry> {
         .map(|key| ConfigEntry { key: key.name.to_string(), value: key.default.to_string() })
         .collect();
     entries.extend(
-        configuration.iter().map(|(key, setting)| ConfigEntry { key: key.to_string(), value: setting.value.clone() }),
+        configuration.shown().map(|(key, value, _)| ConfigEntry { key: key.to_string(), value: value.to_string() }),
     );
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     entries

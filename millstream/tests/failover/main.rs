@@ -332,7 +332,7 @@ fn a_process_that_dies_before_its_first_checkpoint_goes_on_from_the_savepoint_it
         savepoint = stopped.location;
     });
     let mut second = options(&dir.path().join("second"));
-    second.start_from = StartFrom::Savepoint(savepoint.expect("a place").into());
+    second.start_from = StartFrom::Savepoint(place(savepoint));
     second.checkpoints.interval_ms = None;
     crash(&sums(2, &tap, &Trap::default(), &target), &second, async |launched| {
         until_status(&launched.handle, JobStatus::Running).await;

@@ -21,6 +21,7 @@ use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::VertexId;
 use millstream_runtime::job::{JobStatus, RestartOptions};
+use millstream_state::blob::Location;
 
 #[path = "memory_sink.rs"]
 mod memory_sink;
@@ -74,9 +75,14 @@ pub fn options(state: &Path) -> LaunchOptions {
     options.checkpoints.interval_ms = Some(20);
     options.checkpoints.tolerable_failed = None;
     options.restart = RestartOptions::FixedDelay { attempts: 1_000, delay_ms: 1 };
-    options.savepoint_dir = Some(state.join("savepoints"));
+    options.savepoint_dir = Some(state.join("savepoints").into());
     options.fold_lag = Some(1);
     options
+}
+
+/// Where a savepoint was made.
+pub fn place(made: Option<String>) -> Location {
+    Location::parse(&made.expect("a place")).expect("a location")
 }
 
 pub fn environment(parallelism: u32) -> Environment {

@@ -49,4 +49,12 @@ pub trait BlobStore: Send + Sync {
     /// # Errors
     /// When the store cannot answer.
     fn list(&self, prefix: &str) -> Result<Vec<String>, PortError>;
+
+    /// Removes every blob below a prefix. Never on a hot path.
+    ///
+    /// # Errors
+    /// When the store refuses; calling again goes on.
+    fn delete_all(&self, prefix: &str) -> Result<(), PortError> {
+        self.list(prefix)?.iter().try_for_each(|path| self.delete(path))
+    }
 }

@@ -1,5 +1,5 @@
-//! [`BlobStore`] over any [`ObjectStore`]. [`LocalBlobs`](super::LocalBlobs) is this over a folder; a cloud store is
-//! this over the client of that cloud.
+//! [`BlobStore`] over any [`ObjectStore`]. [`LocalBlobs`](super::LocalBlobs) is this over a folder, [`s3`](super::s3) is
+//! this over the client of S3. Its futures do all their work when they are polled, so they are driven where they are called.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::{BlobStore, Created};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use super::answer;
 
 /// Blobs above this size go up in parts of it, so that a copy of the whole is never held.
 pub const PART_BYTES: usize = 32 << 20;
@@ -35,14 +37,19 @@ impl ObjectBlobs {
     }
 
     fn failed(&self, doing: &str, path: &str, error: &Error) -> PortError {
-        PortError::retry(format!("{}: {doing} {path} failed: {error}", self.place))
+        let reason = answer::reason(error);
+        let message = format!("{}: {doing} {path} failed: {reason}", self.place);
+        match answer::advice(&reason) {
+            Some(advice) => PortError::retry(format!("{message}; {advice}")),
+            None => PortError::retry(message),
+        }
     }
 
     async fn put_in_parts(&self, location: &Path, parts: &[&[u8]]) -> object_store::Result<()> {
         let mut upload = self.store.put_multipart(location).await?;
         let mut result = Ok(());
-        for part in parts.iter().flat_map(|part| part.chunks(PART_BYTES)) {
-            result = upload.put_part(Bytes::copy_from_slice(part).into()).await;
+        for part in even_parts(parts) {
+            result = upload.put_part(part.into()).await;
             if result.is_err() {
                 break;
             }
@@ -58,6 +65,27 @@ impl ObjectBlobs {
     }
 }
 
+/// Cuts the whole into pieces of [`PART_BYTES`]; only the last may be smaller (S3 refuses other small ones).
+fn even_parts<'a>(parts: &'a [&'a [u8]]) -> impl Iterator<Item = Bytes> + 'a {
+    let mut rest = parts.iter().copied().filter(|part| !part.is_empty()).peekable();
+    let mut taken = 0;
+    std::iter::from_fn(move || {
+        let mut piece = Vec::new();
+        while let Some(part) = rest.peek() {
+            let end = part.len().min(taken + PART_BYTES - piece.len());
+            piece.extend_from_slice(&part[taken..end]);
+            if end == part.len() {
+                rest.next();
+                taken = 0;
+            } else {
+                taken = end;
+                break;
+            }
+        }
+        (!piece.is_empty()).then(|| piece.into())
+    })
+}
+
 impl BlobStore for ObjectBlobs {
     fn put(&self, path: &str, parts: &[&[u8]]) -> Result<(), PortError> {
         let location = self.path(path)?;
@@ -65,7 +93,8 @@ impl BlobStore for ObjectBlobs {
         let result = if size > PART_BYTES {
             block_on(self.put_in_parts(&location, parts))
         } else {
-            let payload: PutPayload = parts.iter().map(|part| Bytes::copy_from_slice(part)).collect();
+            // One piece, so that the transport need not copy it once more.
+            let payload = PutPayload::from(parts.concat());
             block_on(self.store.put(&location, payload)).map(|_| ())
         };
         result.map_err(|error| self.failed("writing", path, &error))
@@ -86,7 +115,8 @@ impl BlobStore for ObjectBlobs {
         let read = async { self.store.get(&location).await?.bytes().await };
         match block_on(read) {
             Ok(bytes) => Ok(Some(bytes.into())),
-            Err(Error::NotFound { .. }) => Ok(None),
+            // Where the whole bucket is missing, "no such blob" would be taken for an empty log.
+            Err(error @ Error::NotFound { .. }) if !answer::is_missing_bucket(&error) => Ok(None),
             Err(error) => Err(self.failed("reading", path, &error)),
         }
     }
@@ -107,7 +137,9 @@ impl BlobStore for ObjectBlobs {
         match block_on(self.store.get_range(&location, offset..end)) {
             Ok(bytes) if bytes.len() as u64 == length => Ok(bytes.into()),
             Ok(_) => Err(short()),
-            Err(Error::NotFound { .. }) => Err(PortError::give_up(format!("{}: {path} does not exist", self.place))),
+            Err(error @ Error::NotFound { .. }) if !answer::is_missing_bucket(&error) => {
+                Err(PortError::give_up(format!("{}: {path} does not exist", self.place)))
+            }
             Err(error) => {
                 // A range beyond the end is reported in a different way by every store.
                 match block_on(self.store.head(&location)) {
@@ -121,7 +153,8 @@ impl BlobStore for ObjectBlobs {
     fn delete(&self, path: &str) -> Result<(), PortError> {
         let location = self.path(path)?;
         match block_on(self.store.delete(&location)) {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error @ Error::NotFound { .. }) if !answer::is_missing_bucket(&error) => Ok(()),
             Err(error) => Err(self.failed("deleting", path, &error)),
         }
     }

@@ -1,7 +1,6 @@
 //! What a savepoint or a checkpoint holds, in numbers. Behind `millstream savepoint inspect` and its JSON form.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::manifest::{Manifest, SubtaskState, VertexState};
@@ -13,6 +12,7 @@ use millstream_runtime::state::cut::Redistribution;
 use serde::Serialize;
 
 use super::read::read_savepoint;
+use crate::blob::{Location, Stores};
 use crate::segment::{Chain, SegmentReader};
 
 /// A savepoint in numbers.
@@ -85,13 +85,13 @@ pub struct StateSummary {
 ///
 /// # Errors
 /// When there is none at the path or something in it is damaged.
-pub fn inspect(path: &Path) -> Result<SavepointSummary, PortError> {
-    let savepoint = read_savepoint(path)?;
+pub fn inspect(stores: &Stores, path: &Location) -> Result<SavepointSummary, PortError> {
+    let savepoint = read_savepoint(stores, path)?;
     let Manifest { job, job_name, checkpoint, purpose, triggered_ms, vertices, .. } = &savepoint.manifest;
     let vertices = vertices.iter().map(|vertex| summarise_vertex(&savepoint.blobs, vertex));
     let vertices = vertices.collect::<Result<Vec<_>, _>>()?;
     Ok(SavepointSummary {
-        path: savepoint.path.display().to_string(),
+        path: savepoint.path.to_string(),
         job: job.to_string(),
         job_name: job_name.clone(),
         checkpoint: checkpoint.0,

@@ -1,7 +1,5 @@
 //! Opening a savepoint or a retained checkpoint by the path a user gives, and taking its state over into a job.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef};
@@ -10,10 +8,13 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 
 use super::METADATA;
-use crate::blob::LocalBlobs;
+use crate::blob::{Location, Stores};
 use crate::log::manifest::decode_manifest;
 use crate::names;
 use crate::segment::verify;
+
+/// How the names of manifests in a checkpoint store end.
+const MANIFEST: &str = ".manifest";
 
 /// An open savepoint or checkpoint.
 #[derive(Clone)]
@@ -23,41 +24,54 @@ pub struct Savepoint {
     /// What it holds.
     pub manifest: Manifest,
     /// Its manifest file.
-    pub path: PathBuf,
+    pub path: Location,
 }
 
 /// Opens a savepoint by its folder or its `_metadata` file, or a retained checkpoint by its manifest file.
 ///
 /// # Errors
 /// `FixInput` when there is none at the path; `GiveUp` when its manifest is damaged.
-pub fn read_savepoint(path: &Path) -> Result<Savepoint, PortError> {
-    let file = if path.is_dir() { path.join(METADATA) } else { path.to_path_buf() };
-    let shown = file.display().to_string();
-    let bytes = fs::read(&file).map_err(|error| {
+pub fn read_savepoint(stores: &Stores, path: &Location) -> Result<Savepoint, PortError> {
+    let nothing = |error: &dyn std::fmt::Display| {
         PortError::fix_input(format!(
-            "{shown} cannot be read: {error}; give the folder of a savepoint, its {METADATA} file, or the manifest of a checkpoint"
+            "{path} cannot be read: {error}; give the folder of a savepoint, its {METADATA} file, or the manifest of a checkpoint"
         ))
-    })?;
-    let manifest = decode_manifest(&shown, &bytes)?;
+    };
+    let (folder, file) = place(path).map_err(|error| nothing(&error))?;
+    let bytes = stores.open_present(&folder).map_err(|error| nothing(&error.message))?.get(&file)?;
+    let bytes = bytes.ok_or_else(|| nothing(&format!("there is no {file} in {folder}")))?;
+    let file = folder.join(&file);
+    let manifest = decode_manifest(&file.to_string(), &bytes)?;
     let root = root_of(&file, &manifest).ok_or_else(|| {
-        PortError::fix_input(format!("{shown}: a checkpoint can only be read where it was written, inside its store"))
+        PortError::fix_input(format!("{file}: a checkpoint can only be read where it was written, inside its store"))
     })?;
-    Ok(Savepoint { blobs: Arc::new(LocalBlobs::open(root)?), manifest, path: file })
+    Ok(Savepoint { blobs: stores.open_present(&root)?, manifest, path: file })
+}
+
+/// The folder and the name of the manifest that the user means. In a bucket there are no folders, so a name says which.
+fn place(path: &Location) -> Result<(Location, String), &'static str> {
+    let is_folder = match path {
+        Location::Folder(path) => path.is_dir(),
+        Location::S3 { prefix, .. } => !prefix.ends_with(MANIFEST) && !prefix.ends_with(METADATA),
+    };
+    if is_folder {
+        return Ok((path.clone(), METADATA.to_string()));
+    }
+    path.split().ok_or("it names no file")
 }
 
 /// The folder that paths in the manifest are relative to.
-fn root_of(file: &Path, manifest: &Manifest) -> Option<PathBuf> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_path_buf),
-    };
-    if file.file_name()? == METADATA {
-        return parent(file);
+fn root_of(file: &Location, manifest: &Manifest) -> Option<Location> {
+    let (folder, name) = file.split()?;
+    if name == METADATA {
+        return Some(folder);
     }
     // {root}/jobs/{job}/manifests/{name}
-    let file = fs::canonicalize(file).ok()?;
-    let root = file.ancestors().nth(4)?;
-    file.starts_with(root.join(names::manifest_folder(manifest.job))).then(|| root.to_path_buf())
+    let folder = folder.resolved()?;
+    let (of_job, _) = folder.split()?;
+    let (jobs, _) = of_job.split()?;
+    let (root, _) = jobs.split()?;
+    (root.join(&names::manifest_folder(manifest.job)) == folder).then_some(root)
 }
 
 impl Savepoint {
@@ -93,7 +107,7 @@ impl Savepoint {
 
     fn read_segment(&self, segment: &SegmentRef) -> Result<Vec<u8>, PortError> {
         let path = &segment.path;
-        let shown = self.path.display();
+        let shown = &self.path;
         let bytes = self.blobs.get(path)?;
         let bytes = bytes.ok_or_else(|| PortError::give_up(format!("{shown}: its segment {path} is missing")))?;
         if *blake3::hash(&bytes).as_bytes() == segment.digest {

@@ -10,6 +10,7 @@ use millstream_runtime::ids::{
     AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, JobId, OperatorUid, SubtaskIndex, VertexId,
 };
 use millstream_runtime::key_group::{KeyGroup, key_group_range};
+use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::StateNumber;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{
@@ -17,7 +18,7 @@ use millstream_runtime::state::cut::{
 };
 
 use super::*;
-use crate::blob::LocalBlobs;
+use crate::blob::{LocalBlobs, Stores};
 use crate::failpoint::Failpoints;
 use crate::log::write_manifest;
 use crate::segment::{Found, SegmentContext, SegmentReader, write_segment};
@@ -103,6 +104,18 @@ fn store(folder: &Path) -> Arc<dyn BlobStore> {
     Arc::new(LocalBlobs::open(folder).expect("opens"))
 }
 
+fn write_savepoint_at(target: &Path, manifest: &Manifest, source: &Arc<dyn BlobStore>) -> Result<Manifest, PortError> {
+    write_savepoint(&Stores::default(), &target.into(), manifest, source)
+}
+
+fn read_savepoint_at(path: &Path) -> Result<Savepoint, PortError> {
+    read_savepoint(&Stores::default(), &path.into())
+}
+
+fn inspect_at(path: &Path) -> Result<SavepointSummary, PortError> {
+    inspect(&Stores::default(), &path.into())
+}
+
 fn check_content(blobs: &Arc<dyn BlobStore>, manifest: &Manifest) {
     for (index, subtask) in manifest.vertices[0].subtasks.iter().enumerate() {
         let [segment] = &subtask.segments[..] else { panic!("one segment per subtask: {subtask:?}") };
@@ -123,13 +136,13 @@ fn a_savepoint_is_whole_without_the_store_and_where_it_was_moved_to() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let source = folder.path().join("store");
     let manifest = checkpoint(&store(&source));
-    write_savepoint(&folder.path().join("savepoint"), &manifest, &store(&source)).expect("writes");
+    write_savepoint_at(&folder.path().join("savepoint"), &manifest, &store(&source)).expect("writes");
     fs::remove_dir_all(&source).expect("removes");
     let moved = folder.path().join("elsewhere/moved");
     fs::create_dir_all(folder.path().join("elsewhere")).expect("makes");
     fs::rename(folder.path().join("savepoint"), &moved).expect("moves");
     for path in [moved.clone(), moved.join(METADATA)] {
-        let savepoint = read_savepoint(&path).expect("reads");
+        let savepoint = read_savepoint_at(&path).expect("reads");
         savepoint.verify().expect("whole");
         check_content(&savepoint.blobs, &savepoint.manifest);
         let mut same = savepoint.manifest.clone();
@@ -144,8 +157,8 @@ fn a_savepoint_is_never_written_over_another() {
     let source = store(&folder.path().join("store"));
     let manifest = checkpoint(&source);
     let target = folder.path().join("savepoint");
-    write_savepoint(&target, &manifest, &source).expect("writes");
-    let error = write_savepoint(&target, &manifest, &source).expect_err("taken");
+    write_savepoint_at(&target, &manifest, &source).expect("writes");
+    let error = write_savepoint_at(&target, &manifest, &source).expect_err("taken");
     assert!(error.message.contains("already"), "{error}");
 }
 
@@ -154,9 +167,9 @@ fn state_is_taken_over_into_another_job() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let source = store(&folder.path().join("store"));
     let target = folder.path().join("savepoint");
-    write_savepoint(&target, &checkpoint(&source), &source).expect("writes");
+    write_savepoint_at(&target, &checkpoint(&source), &source).expect("writes");
     let other = store(&folder.path().join("other"));
-    let savepoint = read_savepoint(&target).expect("reads");
+    let savepoint = read_savepoint_at(&target).expect("reads");
     let manifest = savepoint.import(other.as_ref(), JobId::from_name("other"), ATTEMPT).expect("copies");
     fs::remove_dir_all(&target).expect("removes");
     check_content(&other, &manifest);
@@ -170,8 +183,8 @@ fn a_summary_counts_what_is_there() {
     let source = store(&folder.path().join("store"));
     let manifest = checkpoint(&source);
     let target = folder.path().join("savepoint");
-    write_savepoint(&target, &manifest, &source).expect("writes");
-    let summary = inspect(&target).expect("reads");
+    write_savepoint_at(&target, &manifest, &source).expect("writes");
+    let summary = inspect_at(&target).expect("reads");
     assert_eq!((summary.job_name.as_str(), summary.checkpoint, summary.purpose), ("spending alerts", 7, "savepoint"));
     let vertex = &summary.vertices[0];
     assert_eq!((vertex.parallelism, vertex.max_parallelism, vertex.watermark), (2, 8, Some(2_000)));
@@ -183,11 +196,11 @@ fn a_summary_counts_what_is_there() {
 
     // A retained checkpoint, where a chain is still a chain, says the same.
     let reference = write_manifest(source.as_ref(), &manifest, &Failpoints::none()).expect("writes");
-    let of_checkpoint = inspect(&folder.path().join("store").join(&reference.path)).expect("reads");
+    let of_checkpoint = inspect_at(&folder.path().join("store").join(&reference.path)).expect("reads");
     assert_eq!(of_checkpoint.vertices[0].operators, vertex.operators);
     let copy = folder.path().join("copy.manifest");
     fs::copy(folder.path().join("store").join(&reference.path), &copy).expect("copies");
-    assert!(read_savepoint(&copy).err().expect("out of place").message.contains("inside its store"));
+    assert!(read_savepoint_at(&copy).err().expect("out of place").message.contains("inside its store"));
 }
 
 #[test]
@@ -195,18 +208,20 @@ fn damage_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let source = store(&folder.path().join("store"));
     let target = folder.path().join("savepoint");
-    let manifest = write_savepoint(&target, &checkpoint(&source), &source).expect("writes");
-    assert!(read_savepoint(&folder.path().join("nothing")).err().expect("missing").message.contains("cannot be read"));
+    let manifest = write_savepoint_at(&target, &checkpoint(&source), &source).expect("writes");
+    assert!(
+        read_savepoint_at(&folder.path().join("nothing")).err().expect("missing").message.contains("cannot be read")
+    );
 
     let segment = target.join(&manifest.vertices[0].subtasks[1].segments[0].path);
     let intact = fs::read(&segment).expect("reads");
     let mut damaged = intact.clone();
     damaged[30] ^= 1;
     fs::write(&segment, damaged).expect("writes");
-    let savepoint = read_savepoint(&target).expect("its manifest is intact");
+    let savepoint = read_savepoint_at(&target).expect("its manifest is intact");
     let error = savepoint.verify().expect_err("damaged");
     assert!(error.message.contains("/1.seg"), "{error}");
-    assert!(inspect(&target).is_err());
+    assert!(inspect_at(&target).is_err());
     assert!(savepoint.import(source.as_ref(), job(), ATTEMPT).expect_err("damaged").message.contains("/1.seg"));
     fs::remove_file(&segment).expect("removes");
     assert!(savepoint.verify().expect_err("missing").message.contains("does not exist"));
@@ -214,8 +229,8 @@ fn damage_is_named() {
     let metadata = target.join(METADATA);
     let bytes = fs::read(&metadata).expect("reads");
     fs::write(&metadata, &bytes[..bytes.len() - 1]).expect("writes");
-    let error = read_savepoint(&target).err().expect("torn");
+    let error = read_savepoint_at(&target).err().expect("torn");
     assert!(error.message.contains(METADATA) && error.message.contains("damaged"), "{error}");
     fs::write(&metadata, b"Flink's metadata").expect("writes");
-    assert!(read_savepoint(&target).err().expect("foreign").message.contains("not a manifest"));
+    assert!(read_savepoint_at(&target).err().expect("foreign").message.contains("not a manifest"));
 }

@@ -1,6 +1,5 @@
 //! Making a savepoint: every chain is merged into the fewest segments, so that it depends on nothing outside.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef, SubtaskState, VertexState};
@@ -10,24 +9,27 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 
 use super::METADATA;
-use crate::blob::LocalBlobs;
+use crate::blob::{Location, Stores};
 use crate::log::manifest::encode_manifest;
 use crate::segment::{Chain, Compaction, EncodedSegment, SegmentContext, SegmentReader, compact};
 
 /// Segments of a savepoint are split by key groups above this size.
 const SEGMENT_BYTES: u64 = 256 << 20;
 
-/// Writes a savepoint into a folder of this machine. The manifest comes last: a folder without it is no savepoint.
+/// Writes a savepoint into a folder or a place in a bucket. The manifest comes last: without it there is no savepoint.
 ///
 /// # Errors
-/// When a segment is damaged, the folder cannot be written, or it holds a savepoint already.
-pub fn write_savepoint(target: &Path, manifest: &Manifest, source: &Arc<dyn BlobStore>) -> Result<Manifest, PortError> {
-    let blobs = LocalBlobs::open(target)?;
-    write_savepoint_to(&blobs, manifest, source)
+/// When a segment is damaged, the target cannot be written, or it holds a savepoint already.
+pub fn write_savepoint(
+    stores: &Stores,
+    target: &Location,
+    manifest: &Manifest,
+    source: &Arc<dyn BlobStore>,
+) -> Result<Manifest, PortError> {
+    write_savepoint_to(&*stores.open(target)?, manifest, source)
 }
 
-/// Writes a savepoint into the root of a store; `write_savepoint` for stores that are no folder of this machine.
-/// Answers the manifest as written, with paths relative to that root.
+/// Writes a savepoint into the root of an open store. Answers the manifest as written, with paths relative to that root.
 ///
 /// # Errors
 /// As [`write_savepoint`].
