@@ -8,6 +8,7 @@
 //! | what a checkpoint consists of | [`state::cut`], [`checkpoint::manifest`] |
 //! | when checkpoints start and complete, when sinks commit | [`checkpoint::coordinator`], [`checkpoint::commit`] |
 //! | which deployment of a job runs, what follows a failure | [`job`] |
+//! | which nodes are alive | [`membership`] |
 //! | what the world must offer | [`ports`] |
 #![deny(missing_docs)]
 
@@ -24,6 +25,7 @@ pub mod ids;
 pub mod job;
 pub mod key;
 pub mod key_group;
+pub mod membership;
 pub mod ports;
 pub mod state;
 pub mod subtask;
