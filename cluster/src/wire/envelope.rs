@@ -63,7 +63,7 @@ impl Envelope {
         match kind {
             HEARTBEAT if content.is_empty() => Ok(Self::Heartbeat),
             CONTROL => Ok(Self::Control(bytes.slice(1..))),
-            CREDIT if content.len() % CREDIT_BYTES == 0 => {
+            CREDIT if content.len().is_multiple_of(CREDIT_BYTES) => {
                 let mut totals = Vec::with_capacity(content.len() / CREDIT_BYTES);
                 while !content.is_empty() {
                     totals.push((u64::from_le_bytes(take(&mut content)?), u64::from_le_bytes(take(&mut content)?)));

@@ -282,13 +282,13 @@ mod tests {
     fn content_over_the_limit_is_refused_at_both_ends() {
         let mut writer = FrameWriter::default();
         let mut bytes = Vec::new();
-        let mut long = |out: &mut Vec<u8>| -> Result<(), std::convert::Infallible> {
+        let long = |out: &mut Vec<u8>| -> Result<(), std::convert::Infallible> {
             out.extend([1; 101]);
             Ok(())
         };
-        assert_eq!(writer.frame(FrameKind::Header, 100, &mut bytes, &mut long), Ok(Err(101)));
+        assert_eq!(writer.frame(FrameKind::Header, 100, &mut bytes, long), Ok(Err(101)));
         assert!(bytes.is_empty(), "taken back");
-        assert_eq!(writer.frame(FrameKind::Header, 101, &mut bytes, &mut long), Ok(Ok(())));
+        assert_eq!(writer.frame(FrameKind::Header, 101, &mut bytes, long), Ok(Ok(())));
         let mut reader = FrameReader::new(100);
         // The prefix alone is enough.
         assert!(reader.next(&mut &bytes[..PREFIX_BYTES]).expect_err("too long").0.contains("the limit is 100"));
