@@ -232,7 +232,7 @@ impl Model for World {
             }
             Event::Advance => {
                 self.now_ms += 1;
-                if self.mutant != Mutant::TicksTooSeldom || self.now_ms % 2 == 0 {
+                if self.mutant != Mutant::TicksTooSeldom || self.now_ms.is_multiple_of(2) {
                     self.membership.tick(self.now_ms, &mut out);
                 }
                 self.obey(std::mem::take(&mut out))?;
