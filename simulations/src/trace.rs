@@ -1,0 +1,62 @@
+//! What a run did: lines for people, and a hash over them and over every packet for machines. Two runs of one plan must
+//! have the same.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use xxhash_rust::xxh3::Xxh3;
+
+/// The trace of one run. Cheap to clone: all hosts write to the same.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Written>>);
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    hash: Xxh3,
+    packets: u64,
+}
+
+impl Trace {
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened on the host that runs just now.
+    pub fn event(&self, host: &str, what: &str) {
+        let line = format!("{:>6} {host} {what}", now_ms());
+        let mut written = self.lock();
+        written.hash.update(line.as_bytes());
+        written.lines.push(line);
+    }
+
+    /// A packet was sent. Its content is left out: the ephemeral keys of TLS are not seeded.
+    pub fn packet(&self, host: &str, to: &str, bytes: usize) {
+        let line = format!("{} {host} {to} {bytes}", now_ms());
+        let mut written = self.lock();
+        written.hash.update(line.as_bytes());
+        written.packets += 1;
+    }
+
+    /// Hash over everything so far.
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        self.lock().hash.digest128()
+    }
+
+    /// Packets so far.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.lock().packets
+    }
+
+    /// The events so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().lines.clone()
+    }
+}
+
+/// Simulated milliseconds since the start of the run; 0 outside of one.
+fn now_ms() -> u128 {
+    turmoil::sim_elapsed().unwrap_or_default().as_millis()
+}
