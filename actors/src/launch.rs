@@ -32,7 +32,7 @@ use crate::job_master::restore::Restored;
 use crate::job_master::{JobArguments, JobHandle, JobMaster};
 use crate::metrics::Registry;
 use crate::protocol::deploy::{ChannelOptions, JobRecord, Recorded};
-use crate::task_manager::{self, TaskManagerArguments};
+use crate::task_manager::{self, NoTransport, TaskManagerArguments};
 use crate::world::{BlockingPool, Stopwatch, SystemClock, World};
 
 mod guard;
@@ -212,6 +212,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
     let task_manager = task_manager::start(TaskManagerArguments {
         process: process.clone(),
         world: launching.world.clone(),
+        transport: Arc::new(NoTransport),
         programs: Arc::new(Recorded(Arc::clone(&graph))),
         folder: Arc::downgrade(&launching.prepared.node),
         stopwatch: launching.stopwatch,

@@ -219,6 +219,11 @@ impl JobMasterState {
     async fn take(&mut self, myself: &ActorRef<JobMasterMessage>, message: JobMasterMessage) {
         let now_ms = self.now_ms();
         match message {
+            JobMasterMessage::NodeJoined(node) => {
+                self.nodes.add(node, myself);
+                self.deploy_when_settled(myself);
+            }
+            JobMasterMessage::NodeLost(process, reason) => self.node_lost(myself, &process, &reason).await,
             JobMasterMessage::FromTaskManager(node, told) => self.told(myself, node, told).await,
             JobMasterMessage::RestorePlanned(attempt, plan) => self.restore_planned(myself, attempt, *plan).await,
             JobMasterMessage::Discovered(attempt, discovery) => self.discovered(myself, attempt, *discovery).await,

@@ -9,7 +9,7 @@ use millstream_runtime::checkpoint::coordinator::{
     Command, EnumeratorSnapshot, Request, RequestError, RequestId, RestoredStatistics,
 };
 use millstream_runtime::element::{Barrier, Purpose};
-use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId, SubtaskIndex};
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, SubtaskId, SubtaskIndex};
 use millstream_runtime::job::{Command as JobCommand, Failure};
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{ErrorKind, PortError};
@@ -96,7 +96,9 @@ impl JobMasterState {
 
     /// Has every node with subtasks of the attempt stop them; answers which these are.
     fn stop_all(&self, attempt: AttemptId) -> BTreeSet<NodeId> {
+        let known = self.nodes.ids();
         let nodes: BTreeSet<NodeId> = self.members.values().map(|member| member.node.clone()).collect();
+        let nodes: BTreeSet<NodeId> = nodes.intersection(&known).cloned().collect();
         nodes.iter().for_each(|node| self.nodes.send(node, ToTaskManager::Stop(attempt)));
         nodes
     }
@@ -126,6 +128,21 @@ impl JobMasterState {
         self.carry_out_job(myself, commands).await;
     }
 
+    /// A process of a node is lost, with every subtask that ran on it.
+    pub(super) async fn node_lost(&mut self, myself: &Myself, process: &NodeProcess, reason: &str) {
+        if !self.nodes.remove(process) {
+            return;
+        }
+        let node = &process.node;
+        let carried = self.members.values().any(|member| member.node == *node && !member.gone);
+        if let Some(attempt) = self.attempt.filter(|_| carried) {
+            self.stopped(myself, node, attempt).await;
+            let message = format!("task manager {process} was lost: {reason}");
+            self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, message)).await;
+        }
+        self.released(node);
+    }
+
     fn canceled_when_all_stopped(&mut self, commands: &mut Vec<JobCommand>) {
         if let Some(Canceling { attempt, .. }) = self.canceling.take_if(|canceling| canceling.on.is_empty()) {
             self.job.subtasks_canceled(attempt, self.blueprint.world.clock.now_ms(), commands);
@@ -135,6 +152,10 @@ impl JobMasterState {
     /// Deploys once no record of the attempt before is in doubt and the ledger is at home.
     pub(super) fn deploy_when_settled(&mut self, myself: &Myself) {
         if !self.settled || self.deploy_wanted.is_none() {
+            return;
+        }
+        if let Err(too_few) = self.nodes.suffice(&self.blueprint.graph) {
+            tracing::warn!("waiting for task managers: {too_few}");
             return;
         }
         let Some(mut ledger) = self.ledger.take() else { return };
@@ -164,8 +185,9 @@ impl JobMasterState {
         self.members.clear();
         let places = match self.nodes.place(&self.blueprint.graph) {
             Ok(places) => places,
-            Err(too_few) => {
-                self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, too_few.to_string())).await;
+            Err(_lost_meanwhile) => {
+                self.deploy_wanted = Some(attempt);
+                self.deploy_when_settled(myself);
                 return;
             }
         };

@@ -149,6 +149,20 @@ impl Nodes {
         Ok(places.into_iter().map(|(id, node)| (id, self.nodes[&node].0.process.clone())).collect())
     }
 
+    /// A process is lost; false when another one of its node is known already, or none.
+    pub fn remove(&mut self, process: &NodeProcess) -> bool {
+        let known = self.nodes.get(&process.node).is_some_and(|(node, _)| node.process == *process);
+        known && self.nodes.remove(&process.node).is_some()
+    }
+
+    /// Whether they have slots for a graph.
+    ///
+    /// # Errors
+    /// How many are missing.
+    pub fn suffice(&self, graph: &JobGraph) -> Result<(), TooFewSlots> {
+        self.place(graph).map(drop)
+    }
+
     /// All of them.
     #[must_use]
     pub fn ids(&self) -> BTreeSet<NodeId> {

@@ -1,10 +1,11 @@
 //! What callers hold of a running job: cheap to clone, every call a message.
 
 use millstream_runtime::element::Purpose;
-use millstream_runtime::ids::{CheckpointId, JobId};
+use millstream_runtime::ids::{CheckpointId, JobId, NodeProcess};
 use millstream_runtime::job::JobStatus;
 use ractor::ActorRef;
 
+use super::deployment::OfferedNode;
 use super::message::JobMasterMessage;
 use super::report::JobReport;
 
@@ -81,6 +82,16 @@ impl JobHandle {
     /// When the job is gone.
     pub async fn outcome(&self) -> Result<JobOutcome, JobGone> {
         self.call(JobMasterMessage::Await).await
+    }
+
+    /// A task manager may be used from now on.
+    pub fn node_joined(&self, node: OfferedNode) {
+        drop(self.master.cast(JobMasterMessage::NodeJoined(node)));
+    }
+
+    /// A process is lost; whatever ran there has failed.
+    pub fn node_lost(&self, process: NodeProcess, reason: &str) {
+        drop(self.master.cast(JobMasterMessage::NodeLost(process, reason.to_owned())));
     }
 
     /// What REST shows.

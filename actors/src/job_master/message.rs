@@ -1,11 +1,12 @@
 //! What the job master is told. Everything from subtasks carries their attempt; late messages change nothing.
 
 use millstream_runtime::element::Purpose;
-use millstream_runtime::ids::{AttemptId, NodeId};
+use millstream_runtime::ids::{AttemptId, NodeId, NodeProcess};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::time::Timestamp;
 use ractor::RpcReplyPort;
 
+use super::deployment::OfferedNode;
 use super::enumerators::Discovery;
 use super::handle::{JobOutcome, Requested};
 use super::records::{Ledger, RecordOutcome, TerminalRecorded};
@@ -15,6 +16,10 @@ use crate::protocol::FromTaskManager;
 
 /// Messages of the job master.
 pub enum JobMasterMessage {
+    /// A task manager may be used from now on.
+    NodeJoined(OfferedNode),
+    /// A process is lost: nothing of it will be heard again.
+    NodeLost(NodeProcess, String),
     /// From a task manager.
     FromTaskManager(NodeId, FromTaskManager),
     /// What the subtasks of a deployment are restored from was read.

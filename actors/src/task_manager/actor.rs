@@ -5,24 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use millstream_runtime::batch::BatchLimit;
-use millstream_runtime::chain::context::TaskInfo;
 use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, SubtaskId};
-use millstream_runtime::key_group::key_group_range;
-use millstream_runtime::ports::{ErrorKind, PortError, Waker};
+use millstream_runtime::ports::transport::Transport;
+use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::hosted::{Attempt, HostedJob, Stage, Task};
 use super::message::TaskManagerMessage;
-use super::opening::{Opened, OpenedTask, open};
-use super::wiring::{Wiring, channels};
+use super::opening::{Opened, open};
+use super::spawning::Place;
 use crate::local::LocalStates;
 use crate::metrics::instrument::{Measured, Now};
-use crate::metrics::{JobScope, TaskScope};
-use crate::protocol::deploy::{ChannelOptions, Programs};
-use crate::protocol::{Answers, Deploy, FromTaskManager, Refusal, SubtaskReport, ToTaskManager};
-use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
+use crate::protocol::deploy::Programs;
+use crate::protocol::{Deploy, FromTaskManager, Refusal, SubtaskReport, ToTaskManager};
 use crate::world::{Stopwatch, World, caught};
 
 /// How often subtasks' readings are told, in milliseconds.
@@ -37,6 +33,8 @@ pub struct TaskManagerArguments {
     pub process: NodeProcess,
     /// The world.
     pub world: World,
+    /// Channels to other nodes.
+    pub transport: Arc<dyn Transport>,
     /// The programs of this executable.
     pub programs: Arc<dyn Programs>,
     /// The node's folder, owned by whoever runs the node.
@@ -51,12 +49,11 @@ type Myself = ActorRef<TaskManagerMessage>;
 pub struct TaskManagerState {
     process: NodeProcess,
     world: World,
+    transport: Arc<dyn Transport>,
     programs: Arc<dyn Programs>,
     locals: Arc<LocalStates>,
     stopwatch: Stopwatch,
     jobs: BTreeMap<JobId, HostedJob>,
-    /// Deployments whose state is being opened, by job and attempt: how their subtasks exchange rows.
-    opening: BTreeMap<(JobId, AttemptId), ChannelOptions>,
     telling: bool,
 }
 
@@ -70,16 +67,16 @@ impl Actor for TaskManager {
         _myself: Myself,
         arguments: TaskManagerArguments,
     ) -> Result<TaskManagerState, ActorProcessingErr> {
-        let TaskManagerArguments { process, world, programs, folder, stopwatch } = arguments;
+        let TaskManagerArguments { process, world, transport, programs, folder, stopwatch } = arguments;
         let locals = Arc::new(LocalStates::new(folder));
         Ok(TaskManagerState {
             process,
             world,
+            transport,
             programs,
             locals,
             stopwatch,
             jobs: BTreeMap::new(),
-            opening: BTreeMap::new(),
             telling: false,
         })
     }
@@ -97,6 +94,9 @@ impl Actor for TaskManager {
                 state.take(&myself, job, message);
             }
             TaskManagerMessage::Opened { job, attempt, opened } => state.opened(&myself, job, attempt, *opened).await,
+            TaskManagerMessage::ChannelFailed { job, attempt, subtask, error } => {
+                state.channel_failed(job, attempt, subtask, error);
+            }
             TaskManagerMessage::TellReadings => state.tell_readings(&myself),
         }
         Ok(())
@@ -172,7 +172,6 @@ impl TaskManagerState {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         let attempt = deploy.attempt;
         hosted.attempt = Some(Attempt::new(attempt));
-        self.opening.insert((job, attempt), deploy.channels);
         let (programs, locals, blobs) =
             (Arc::clone(&self.programs), Arc::clone(&self.locals), Arc::clone(&self.world.blobs));
         let myself = myself.clone();
@@ -183,19 +182,22 @@ impl TaskManagerState {
     }
 
     async fn opened(&mut self, myself: &Myself, job: JobId, id: AttemptId, opened: Result<Opened, PortError>) {
-        let channels = self.opening.remove(&(job, id));
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // Told to go meanwhile: nothing may be spawned any more.
         let Some(attempt) = hosted.attempt.as_mut().filter(|it| it.id == id && it.stage == Stage::Opening) else {
             return;
         };
-        let result = match (opened, channels) {
-            (Ok(opened), Some(channels)) => {
-                let place = Place { world: &self.world, stopwatch: self.stopwatch, job, answers: &hosted.answers };
-                place.run(myself, attempt, opened, channels).await
-            }
-            (Ok(_), None) => Err(PortError::give_up("a deployment was opened that nobody had asked for")),
-            (Err(error), _) => Err(error),
+        let place = Place {
+            world: &self.world,
+            stopwatch: self.stopwatch,
+            transport: &*self.transport,
+            job,
+            answers: &hosted.answers,
+            manager: myself,
+        };
+        let result = match opened {
+            Ok(opened) => place.run(attempt, opened).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = result {
             tracing::warn!(node = %self.process, %job, attempt = %id, "not deployed: {error}");
@@ -255,6 +257,16 @@ impl TaskManagerState {
         self.go_on(myself, job);
     }
 
+    /// A channel has failed: both of its subtasks have. One that is on its way out misses nothing.
+    fn channel_failed(&mut self, job: JobId, id: AttemptId, subtask: SubtaskId, error: PortError) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        let running = hosted.attempt.as_ref().filter(|attempt| attempt.id == id && attempt.stage == Stage::Running);
+        if running.is_some_and(|attempt| attempt.tasks.contains_key(&subtask)) {
+            let report = SubtaskReport::Failed(error.into());
+            hosted.answers.tell(FromTaskManager::Subtask { id: subtask, attempt: id, report });
+        }
+    }
+
     fn tell_readings(&mut self, myself: &Myself) {
         let now = Now { wall_ms: self.world.clock.now_ms(), monotonic_ns: self.stopwatch.elapsed_ns() };
         let mut any = false;
@@ -274,82 +286,4 @@ impl TaskManagerState {
 
 fn tell_readings_later(myself: &Myself) {
     myself.send_after(Duration::from_millis(READINGS_INTERVAL_MS), || TaskManagerMessage::TellReadings);
-}
-
-/// Where the subtasks of one job are spawned.
-struct Place<'a> {
-    world: &'a World,
-    stopwatch: Stopwatch,
-    job: JobId,
-    answers: &'a Answers,
-}
-
-impl Place<'_> {
-    /// Spawns all subtasks of an attempt, then wires them: nobody sends to a mailbox that is not there.
-    async fn run(
-        &self,
-        myself: &Myself,
-        attempt: &mut Attempt,
-        opened: Opened,
-        options: ChannelOptions,
-    ) -> Result<(), PortError> {
-        let Opened { graph, local, tasks } = opened;
-        for (id, task) in &tasks {
-            let vertex = &graph.vertices[task.vertex];
-            let scope = TaskScope {
-                job: JobScope { job: self.job, name: graph.name.clone() },
-                subtask: *id,
-                task_name: vertex.name.clone(),
-                attempt: attempt.id.attempt.0,
-            };
-            let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
-            let arguments = SubtaskArguments {
-                id: *id,
-                task: self.task(attempt.id, &graph.vertices[task.vertex], *id, options.batch),
-                plan: Arc::clone(&vertex.plan),
-                inputs: channels(&graph, task.vertex).into_iter().map(|(_, input)| input).collect(),
-                master: self.answers.clone(),
-                metrics: metrics.metrics(),
-                world: self.world.clone(),
-                stopwatch: self.stopwatch,
-            };
-            let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, myself.get_cell())
-                .await
-                .map_err(|error| PortError::retry(format!("the subtasks could not be started: {error}")))?;
-            attempt.tasks.insert(*id, Task { actor, metrics, is_source: vertex.enumerator.is_some() });
-        }
-        let wiring = Wiring { graph: &graph, tasks: &attempt.tasks, credit: options.credit };
-        for (id, OpenedTask { vertex, restored, watermark_floor, segments }) in tasks {
-            let outputs = wiring.outputs(vertex, id);
-            let deployment = Deployment { outputs, restored, watermark_floor, segments, local: local.clone() };
-            drop(attempt.tasks[&id].actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
-        }
-        attempt.running(graph);
-        Ok(())
-    }
-
-    fn task(
-        &self,
-        attempt: AttemptId,
-        vertex: &millstream_runtime::graph::JobVertex,
-        id: SubtaskId,
-        batch: BatchLimit,
-    ) -> TaskInfo {
-        TaskInfo {
-            job: self.job,
-            task_name: vertex.name.clone(),
-            attempt,
-            subtask: id.index,
-            parallelism: vertex.parallelism,
-            max_parallelism: vertex.max_parallelism,
-            key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, id.index),
-            watermark_floor: Vec::new(),
-            batch_rows: batch.rows,
-            batch_bytes: batch.bytes,
-            blocking: Arc::clone(&self.world.blocking),
-            clock: Arc::clone(&self.world.clock),
-            waker: Waker::new(|| {}),
-            wake_after: Arc::new(|_| {}),
-        }
-    }
 }

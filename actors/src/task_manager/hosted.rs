@@ -1,10 +1,9 @@
 //! What a task manager has of one job: at most one attempt, and a newer one that waits until it is gone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, SubtaskId};
+use millstream_runtime::ports::transport::Registration;
 use ractor::{ActorId, ActorRef};
 
 use crate::metrics::{Registered, SubtaskMetrics};
@@ -19,6 +18,8 @@ pub struct Task {
     pub metrics: Registered<SubtaskMetrics>,
     /// Whether it reads a source.
     pub is_source: bool,
+    /// Its channels from other nodes live as long as this.
+    pub inlets: Vec<Registration>,
 }
 
 /// Where an attempt is on this node.
@@ -40,8 +41,6 @@ pub struct Attempt {
     pub stage: Stage,
     /// The newest attempt that the master wants to be sure of that nothing runs.
     pub stopped_as: AttemptId,
-    /// The graph, once it is recorded.
-    pub graph: Option<Arc<JobGraph>>,
     /// Subtasks whose actors have not stopped.
     pub tasks: BTreeMap<SubtaskId, Task>,
     /// Orders that came while the state was being opened: first splits, since nothing is triggered before all run.
@@ -52,7 +51,7 @@ impl Attempt {
     /// One whose state is to be opened.
     #[must_use]
     pub fn new(id: AttemptId) -> Self {
-        Self { id, stage: Stage::Opening, stopped_as: id, graph: None, tasks: BTreeMap::new(), early: Vec::new() }
+        Self { id, stage: Stage::Opening, stopped_as: id, tasks: BTreeMap::new(), early: Vec::new() }
     }
 
     /// Passes an order on to the subtasks that it is for.
@@ -82,9 +81,8 @@ impl Attempt {
     }
 
     /// All subtasks have their deployment in the mailbox: orders that came early follow it.
-    pub fn running(&mut self, graph: Arc<JobGraph>) {
+    pub fn running(&mut self) {
         self.stage = Stage::Running;
-        self.graph = Some(graph);
         std::mem::take(&mut self.early).into_iter().for_each(|order| self.order(order));
     }
 

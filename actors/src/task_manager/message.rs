@@ -1,6 +1,6 @@
 //! What the task manager is told: by job masters, and by its own blocking work.
 
-use millstream_runtime::ids::{AttemptId, JobId};
+use millstream_runtime::ids::{AttemptId, JobId, SubtaskId};
 use millstream_runtime::ports::PortError;
 
 use super::opening::Opened;
@@ -25,6 +25,17 @@ pub enum TaskManagerMessage {
         attempt: AttemptId,
         /// What its subtasks are made of.
         opened: Box<Result<Opened, PortError>>,
+    },
+    /// A channel between a subtask of this node and one of another has failed.
+    ChannelFailed {
+        /// The job.
+        job: JobId,
+        /// The deployment.
+        attempt: AttemptId,
+        /// The end of the channel that is here.
+        subtask: SubtaskId,
+        /// Why.
+        error: PortError,
     },
     /// It is time to tell what subtasks measure.
     TellReadings,

@@ -5,6 +5,7 @@
 //! - [`actor`]: the loop
 //! - [`hosted`]: what the node has of one job
 //! - [`opening`]: from the data of a deployment to readers and operators
+//! - [`spawning`]: the subtasks of an attempt come to life
 //! - [`wiring`]: channels between subtasks
 //! - [`handle`]: how it is started, and the gateway within one process
 
@@ -13,8 +14,9 @@ pub mod handle;
 pub mod hosted;
 pub mod message;
 pub mod opening;
+pub mod spawning;
 pub mod wiring;
 
 pub use actor::TaskManagerArguments;
-pub use handle::{LocalGateway, start};
+pub use handle::{LocalGateway, NoTransport, start};
 pub use message::TaskManagerMessage;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{JobId, OperatorUid, SubtaskId};
+use millstream_runtime::ids::{JobId, NodeProcess, OperatorUid, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
@@ -16,12 +16,16 @@ use millstream_state::segment::SegmentReader;
 
 use crate::local::{LocalState, LocalStates, reader};
 use crate::protocol::deploy::{Programs, TaskRestore};
-use crate::protocol::{Deploy, TaskDeployment};
+use crate::protocol::{ChannelOptions, Deploy, TaskDeployment};
 
 /// A deployment with its state opened.
 pub struct Opened {
     /// The graph.
     pub graph: Arc<JobGraph>,
+    /// Where all subtasks run.
+    pub places: BTreeMap<SubtaskId, NodeProcess>,
+    /// How they exchange rows.
+    pub channels: ChannelOptions,
     /// The node's materialisation of keyed state, if it keeps one.
     pub local: Option<Arc<LocalState>>,
     /// What each subtask starts from.
@@ -75,7 +79,8 @@ pub fn open(
         let TaskRestore { watermark_floor, segments, .. } = restore;
         tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments });
     }
-    Ok(Opened { graph, local, tasks })
+    let places = std::mem::take(&mut deploy.places);
+    Ok(Opened { graph, places, channels: deploy.channels, local, tasks })
 }
 
 fn operators(

@@ -13,6 +13,7 @@ use millstream_runtime::exchange::{Exchange, Outlet};
 use millstream_runtime::graph::stream::{ExchangeFactory, ExchangePlace, ShipStrategy};
 use millstream_runtime::key::Key;
 use millstream_runtime::key_group::RoutingTable;
+use millstream_runtime::ports::transport::{DecodeBatch, decoder};
 
 /// Strategies that do not look at rows.
 struct Unkeyed<T>(PhantomData<fn(T)>);
@@ -23,6 +24,10 @@ pub(super) fn unkeyed<T: Data>() -> Arc<dyn ExchangeFactory> {
 }
 
 impl<T: Data> ExchangeFactory for Unkeyed<T> {
+    fn decoder(&self) -> DecodeBatch {
+        decoder::<T>()
+    }
+
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
         let (channels, limit) = (outlets.len(), place.limit);
         let exchange: Downstream<T> = match place.strategy {
@@ -65,6 +70,10 @@ impl<T: Data, B> ExchangeFactory for WithFunction<T, B>
 where
     B: Fn(Vec<Outlet>, &ExchangePlace) -> Downstream<T> + Send + Sync,
 {
+    fn decoder(&self) -> DecodeBatch {
+        decoder::<T>()
+    }
+
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
         Box::new((self.build)(outlets, place))
     }

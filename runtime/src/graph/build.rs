@@ -12,6 +12,7 @@ use crate::chain::{ChainContext, OperatorSlot};
 use crate::exchange::Outlet;
 use crate::ids::OperatorUid;
 use crate::ports::PortError;
+use crate::ports::transport::DecodeBatch;
 
 /// Where an output of a node goes: (consumer, which of its inputs).
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,17 @@ pub struct VertexOutput {
 pub type RestoreOperator<'a> = &'a dyn Fn(&OperatorUid) -> RestoredOperator;
 
 impl ChainPlan {
+    /// How a receiver on another node reads what comes out of this output of the vertex.
+    #[must_use]
+    pub fn decoder(&self, output: usize) -> DecodeBatch {
+        let consumers = self.consumers.iter().flat_map(|(_, consumers)| consumers);
+        let mut edges = consumers.filter_map(|consumer| match *consumer {
+            Consumer::Exchange(target, input, of) if of == output => Some(&self.graph.nodes[target.0].inputs[input]),
+            Consumer::Exchange(..) | Consumer::Chained(..) => None,
+        });
+        edges.next().expect("every output of a vertex is an edge of the graph").exchange.decoder()
+    }
+
     /// Builds the chain of one subtask. `outputs` are in the order of the vertex's edges.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::ids::OperatorUid;
 use crate::ports::PortError;
 use crate::ports::sink::SinkOutput;
 use crate::ports::source::SplitEnumerator;
+use crate::ports::transport::DecodeBatch;
 
 /// Position of a node in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +74,9 @@ pub struct ExchangePlace {
 
 /// Makes the sending side of an edge; answers a `Downstream<T>`.
 pub trait ExchangeFactory: Send + Sync {
+    /// How a receiver on another node reads the batches of this edge.
+    fn decoder(&self) -> DecodeBatch;
+
     /// Builds the exchange over these channels (for forward edges exactly one).
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any>;
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::PortError;
-use crate::batch::{Batch, BatchError};
+use crate::batch::{Batch, BatchError, Data, Rows};
 use crate::credit::CreditLimit;
 use crate::exchange::SendElement;
 use crate::ids::{AttemptId, ChannelIndex, JobId, NodeProcess, SubtaskId};
@@ -47,6 +47,12 @@ impl fmt::Display for ChannelId {
 
 /// Turns the wire form of a batch back into one: `Rows::<T>::decode` of the edge's type. Called off the handlers.
 pub type DecodeBatch = Arc<dyn Fn(&[u8]) -> Result<Box<dyn Batch>, BatchError> + Send + Sync>;
+
+/// Reads batches of records of type `T`.
+#[must_use]
+pub fn decoder<T: Data>() -> DecodeBatch {
+    Arc::new(|bytes| Ok(Box::new(Rows::<T>::decode(bytes)?)))
+}
 
 /// Called once, from any thread, when a channel has failed; not when this end was dropped before.
 pub type ChannelFailed = Box<dyn FnOnce(PortError) + Send>;

@@ -1,0 +1,126 @@
+//! The subtasks of an attempt come to life on a node: all are spawned first, then wired, since nobody may send to a mailbox
+//! that is not there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_runtime::batch::BatchLimit;
+use millstream_runtime::chain::context::TaskInfo;
+use millstream_runtime::graph::{JobGraph, JobVertex};
+use millstream_runtime::ids::{AttemptId, JobId, SubtaskId};
+use millstream_runtime::key_group::key_group_range;
+use millstream_runtime::ports::transport::Transport;
+use millstream_runtime::ports::{PortError, Waker};
+use ractor::{Actor, ActorRef};
+
+use super::hosted::{Attempt, Task};
+use super::message::TaskManagerMessage;
+use super::opening::{Opened, OpenedTask};
+use super::wiring::{Wiring, inputs};
+use crate::metrics::{JobScope, TaskScope};
+use crate::protocol::Answers;
+use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
+use crate::world::{Stopwatch, World};
+
+/// Where the subtasks of one job are spawned.
+pub struct Place<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// The clock of all counters.
+    pub stopwatch: Stopwatch,
+    /// To other nodes.
+    pub transport: &'a dyn Transport,
+    /// The job.
+    pub job: JobId,
+    /// Whom subtasks tell.
+    pub answers: &'a Answers,
+    /// The task manager, which watches over them.
+    pub manager: &'a ActorRef<TaskManagerMessage>,
+}
+
+impl Place<'_> {
+    /// Spawns all subtasks of an attempt and wires their channels.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub async fn run(&self, attempt: &mut Attempt, opened: Opened) -> Result<(), PortError> {
+        let Opened { graph, places, channels, local, tasks } = opened;
+        for (id, task) in &tasks {
+            let task = self.spawn(attempt.id, &graph, task.vertex, *id, channels.batch).await?;
+            attempt.tasks.insert(*id, task);
+        }
+        let wiring = Wiring {
+            job: self.job,
+            attempt: attempt.id,
+            graph: &graph,
+            tasks: &attempt.tasks,
+            places: &places,
+            credit: channels.credit,
+            transport: self.transport,
+            manager: self.manager,
+        };
+        let mut inlets = BTreeMap::new();
+        for (id, OpenedTask { vertex, restored, watermark_floor, segments }) in tasks {
+            inlets.insert(id, wiring.inlets(vertex, id));
+            let outputs = wiring.outputs(vertex, id);
+            let deployment = Deployment { outputs, restored, watermark_floor, segments, local: local.clone() };
+            drop(attempt.tasks[&id].actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
+        }
+        for (id, inlets) in inlets {
+            attempt.tasks.get_mut(&id).expect("spawned above").inlets = inlets;
+        }
+        attempt.running();
+        Ok(())
+    }
+
+    async fn spawn(
+        &self,
+        attempt: AttemptId,
+        graph: &JobGraph,
+        index: usize,
+        id: SubtaskId,
+        batch: BatchLimit,
+    ) -> Result<Task, PortError> {
+        let vertex = &graph.vertices[index];
+        let scope = TaskScope {
+            job: JobScope { job: self.job, name: graph.name.clone() },
+            subtask: id,
+            task_name: vertex.name.clone(),
+            attempt: attempt.attempt.0,
+        };
+        let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
+        let arguments = SubtaskArguments {
+            id,
+            task: self.task(attempt, vertex, id, batch),
+            plan: Arc::clone(&vertex.plan),
+            inputs: inputs(graph, index),
+            master: self.answers.clone(),
+            metrics: metrics.metrics(),
+            world: self.world.clone(),
+            stopwatch: self.stopwatch,
+        };
+        let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, self.manager.get_cell())
+            .await
+            .map_err(|error| PortError::retry(format!("the subtasks could not be started: {error}")))?;
+        Ok(Task { actor, metrics, is_source: vertex.enumerator.is_some(), inlets: Vec::new() })
+    }
+
+    fn task(&self, attempt: AttemptId, vertex: &JobVertex, id: SubtaskId, batch: BatchLimit) -> TaskInfo {
+        TaskInfo {
+            job: self.job,
+            task_name: vertex.name.clone(),
+            attempt,
+            subtask: id.index,
+            parallelism: vertex.parallelism,
+            max_parallelism: vertex.max_parallelism,
+            key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, id.index),
+            watermark_floor: Vec::new(),
+            batch_rows: batch.rows,
+            batch_bytes: batch.bytes,
+            blocking: Arc::clone(&self.world.blocking),
+            clock: Arc::clone(&self.world.clock),
+            waker: Waker::new(|| {}),
+            wake_after: Arc::new(|_| {}),
+        }
+    }
+}

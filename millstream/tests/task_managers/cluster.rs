@@ -1,0 +1,100 @@
+//! Task managers of one process, to which the job master speaks in the wire form of its messages.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_actors::job_master::deployment::OfferedNode;
+use millstream_actors::metrics::Registry;
+use millstream_actors::protocol::deploy::Recorded;
+use millstream_actors::protocol::{Answers, TaskManagerGateway, ToTaskManager};
+use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
+use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World};
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess};
+use millstream_state::blob::LocalBlobs;
+use millstream_state::failpoint::Failpoints;
+use millstream_state::local::NodeFolder;
+
+use super::network::{MemoryTransport, Network};
+
+/// The ground on which task managers are started.
+pub struct Ground {
+    dir: PathBuf,
+    pub network: Arc<Network>,
+}
+
+/// A task manager of this process.
+pub struct Node {
+    pub process: NodeProcess,
+    slots: u32,
+    gateway: LocalGateway,
+    folder: Arc<NodeFolder>,
+}
+
+impl Ground {
+    /// Checkpoints lie where a job with this state folder has them.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf(), network: Arc::default() }
+    }
+
+    /// Starts a task manager that can run this graph.
+    pub async fn node(&self, name: &str, slots: u32, graph: &JobGraph) -> Node {
+        let folder = Arc::new(NodeFolder::open(self.dir.join(name), [7; 16]).expect("nobody else has it"));
+        let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
+        let world = World {
+            blobs: Arc::new(LocalBlobs::open(self.dir.join("checkpoints")).expect("a folder")),
+            blocking: Arc::new(BlockingPool::new(tokio::runtime::Handle::current())),
+            clock: Arc::new(SystemClock),
+            failpoints: Failpoints::none(),
+            registry: Arc::new(Registry::new("localhost", name, Default::default())),
+            seed: 1,
+        };
+        let arguments = TaskManagerArguments {
+            process: process.clone(),
+            world,
+            transport: Arc::new(MemoryTransport(Arc::clone(&self.network))),
+            programs: Arc::new(Recorded(Arc::new(graph.clone()))),
+            folder: Arc::downgrade(&folder),
+            stopwatch: Stopwatch::start(),
+        };
+        let gateway = task_manager::start(arguments).await.expect("it starts");
+        Node { process, slots, gateway, folder }
+    }
+}
+
+impl Node {
+    pub fn offered(&self) -> OfferedNode {
+        OfferedNode {
+            process: self.process.clone(),
+            slots: self.slots,
+            gateway: Arc::new(Encoded(self.gateway.clone())),
+        }
+    }
+
+    /// Its process ends at once.
+    pub async fn kill(self) -> NodeProcess {
+        self.gateway.kill();
+        // Whatever runs on other threads for it still holds the folder for a moment.
+        let Self { process, folder, .. } = self;
+        let gone = Arc::downgrade(&folder);
+        drop(folder);
+        super::until(async || gone.strong_count() == 0).await;
+        process
+    }
+}
+
+/// Sends every message through its wire form, both ways.
+struct Encoded(LocalGateway);
+
+fn recoded<T: serde::Serialize + for<'a> serde::Deserialize<'a>>(message: &T) -> T {
+    let bytes = rmp_serde::to_vec(message).expect("it is plain data");
+    rmp_serde::from_slice(&bytes).expect("just written")
+}
+
+impl TaskManagerGateway for Encoded {
+    fn send(&self, job: JobId, message: ToTaskManager, answers: &Answers) {
+        let answers = answers.clone();
+        let back = Answers::new(move |told| answers.tell(recoded(&told)));
+        self.0.send(job, recoded(&message), &back);
+    }
+}

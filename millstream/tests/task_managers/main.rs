@@ -1,0 +1,208 @@
+//! Whole jobs over several task managers of one process: all messages and all batches between them in their wire form,
+//! through failures, lost nodes, broken links and other parallelisms.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream::prelude::*;
+use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
+use millstream_runtime::element::Purpose;
+use millstream_runtime::job::JobStatus;
+use millstream_state::blob::Location;
+
+#[path = "../support/engine.rs"]
+mod engine;
+use engine::*;
+
+mod cluster;
+mod network;
+use cluster::{Ground, Node};
+
+const SPLITS: u64 = 4;
+
+/// Numbers of a split with the running sum of their key.
+type Summed = (u64, u64, u64);
+
+fn sums(parallelism: u32, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) -> Environment {
+    let env = environment(parallelism);
+    let trap = trap.clone();
+    env.from_source("numbers", tapped(tap, |split, n| (split * 7 + n % 7, n, n)))
+        .uid("numbers")
+        .map(move |record| {
+            trap.step();
+            record
+        })
+        .key_by(|(key, _, _)| *key)
+        .reduce(|so_far, (_, n, _)| {
+            so_far.1 = n;
+            so_far.2 += n;
+        })
+        .uid("sums")
+        .rebalance()
+        .map(|row| row)
+        .sink_to("out", MemorySink(Arc::clone(target)))
+        .uid("out");
+    env
+}
+
+fn expected(records: u64) -> Vec<Summed> {
+    let mut sums = BTreeMap::<u64, u64>::new();
+    let mut rows = Vec::new();
+    for (split, n) in (0..SPLITS).flat_map(|split| (0..records).map(move |n| (split, n))) {
+        let sum = sums.entry(split * 7 + n % 7).or_default();
+        *sum += n;
+        rows.push((split * 7 + n % 7, n, *sum));
+    }
+    rows.sort_unstable();
+    rows
+}
+
+fn sorted(target: &Target<Summed>) -> Vec<Summed> {
+    let mut rows = target.rows();
+    rows.sort_unstable();
+    rows
+}
+
+async fn launch(env: &Environment, ground: &Ground, names: &[&str], options: LaunchOptions) -> (Launched, Vec<Node>) {
+    let graph = graph_of(env);
+    let slots = graph.parallelism().div_ceil(u32::try_from(names.len()).expect("few"));
+    let mut nodes = Vec::new();
+    for name in names {
+        nodes.push(ground.node(name, slots, &graph).await);
+    }
+    let offered = nodes.iter().map(Node::offered).collect();
+    (launch_on(offered, graph, options).await.expect("launched"), nodes)
+}
+
+async fn end_nodes(nodes: Vec<Node>) {
+    for node in nodes {
+        node.kill().await;
+    }
+}
+
+#[test]
+fn a_job_over_two_task_managers_survives_panics_exactly_once() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let trap = Trap::at(&[300, 900, 1_500]);
+        let (launched, _nodes) =
+            launch(&sums(4, &tap, &trap, &target), &ground, &["a", "b"], options(dir.path())).await;
+        tap.release_all(250);
+        until_completed(&launched.handle, 3).await;
+        tap.release_all(500);
+        tap.close_all();
+        finish(&launched).await;
+        assert_eq!(sorted(&target), expected(500));
+        assert_eq!(target.pending(), 0);
+        assert!(report(&launched.handle).await.restarts >= 1);
+        assert!(ground.network.batches() > 0, "half of the keys live on the other node");
+    });
+}
+
+#[test]
+fn a_lost_task_manager_comes_back_as_another_process_and_the_job_goes_on_exactly_once() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let env = sums(4, &tap, &Trap::default(), &target);
+        let graph = graph_of(&env);
+        let mut nodes = vec![ground.node("a", 2, &graph).await, ground.node("b", 2, &graph).await];
+        let offered = nodes.iter().map(Node::offered).collect();
+        let launched = launch_on(offered, graph.clone(), options(dir.path())).await.expect("launched");
+        for round in 1..=6u64 {
+            tap.release_all(100 * round - 50);
+            until(async || report(&launched.handle).await.status == JobStatus::Running).await;
+            let before = report(&launched.handle).await.checkpoints.counts().completed;
+            until_completed(&launched.handle, before + 2).await;
+            tap.release_all(100 * round);
+            let victim = nodes.remove(round as usize % nodes.len());
+            let name = victim.process.node.0.clone();
+            let lost = victim.kill().await;
+            launched.handle.node_lost(lost, "its process was killed");
+            let back = ground.node(&name, 2, &graph).await;
+            assert!(back.process.incarnation.0 >= 2);
+            launched.handle.node_joined(back.offered());
+            nodes.push(back);
+        }
+        tap.close_all();
+        finish(&launched).await;
+        assert_eq!(sorted(&target), expected(600));
+        assert_eq!(target.pending(), 0);
+        let report = report(&launched.handle).await;
+        assert_eq!(report.restarts, 6, "one for each loss");
+    });
+}
+
+#[test]
+fn a_broken_link_between_two_task_managers_restarts_the_job() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let env = sums(3, &tap, &Trap::default(), &target);
+        let (launched, _nodes) = launch(&env, &ground, &["a", "b", "c"], options(dir.path())).await;
+        for round in 1..=5 {
+            tap.release_all(100 * round);
+            until_status(&launched.handle, JobStatus::Running).await;
+            let before = report(&launched.handle).await.checkpoints.counts().completed;
+            until_completed(&launched.handle, before + 1).await;
+            ground.network.cut();
+            until(async || report(&launched.handle).await.restarts >= round).await;
+        }
+        tap.close_all();
+        finish(&launched).await;
+        assert_eq!(sorted(&target), expected(500));
+        assert_eq!(target.pending(), 0);
+    });
+}
+
+#[test]
+fn a_savepoint_moves_a_job_to_other_nodes_at_another_parallelism() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let mut start_from = StartFrom::Nothing;
+        let runs: [(u32, &[&str]); 4] = [(2, &["a", "b"]), (5, &["a", "b", "c"]), (3, &["c"]), (1, &["d"])];
+        for (round, (parallelism, names)) in (1..).zip(runs) {
+            let options = LaunchOptions { start_from: start_from.clone(), ..options(dir.path()) };
+            let env = sums(parallelism, &tap, &Trap::default(), &target);
+            let (launched, nodes) = launch(&env, &ground, names, options).await;
+            tap.release_all(100 * round);
+            until_completed(&launched.handle, 2).await;
+            if round < 4 {
+                let stopped = launched.handle.trigger(Purpose::StopWithSavepoint, false, None).await.expect("stopped");
+                let location = stopped.location.expect("a savepoint");
+                start_from = StartFrom::Savepoint(Location::parse(&location).expect("a folder"));
+            } else {
+                tap.close_all();
+            }
+            finish(&launched).await;
+            end_nodes(nodes).await;
+        }
+        assert_eq!(sorted(&target), expected(400));
+        assert_eq!(target.pending(), 0);
+    });
+}
+
+#[test]
+fn a_job_waits_for_the_slots_that_it_needs() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::bounded(SPLITS as usize, 100), Target::new());
+        let env = sums(2, &tap, &Trap::default(), &target);
+        let graph = graph_of(&env);
+        let first = ground.node("a", 1, &graph).await;
+        let launched = launch_on(vec![first.offered()], graph.clone(), options(dir.path())).await.expect("launched");
+        until_status(&launched.handle, JobStatus::Created).await;
+        let second = ground.node("b", 1, &graph).await;
+        launched.handle.node_joined(second.offered());
+        finish(&launched).await;
+        assert_eq!(sorted(&target), expected(100));
+        assert_eq!(report(&launched.handle).await.restarts, 0);
+    });
+}
