@@ -1,5 +1,5 @@
-//! Measures look-ups in keyed state in CPU time of one thread: key by key, keys of 128 rows first (0), and with the
-//! entries of those keys read ahead. Tables below the threshold of `StateTable::warm` are not read ahead:
+//! Measures look-ups in keyed state in CPU time of one thread: key by key, keys of 128 rows first (0), and with those
+//! keys looked up ahead:
 //! `cargo run --release -p millstream-runtime --example table_speed`.
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
@@ -43,9 +43,9 @@ fn measure(keys: u64, ahead: usize) -> f64 {
             }
             for rows in rows.chunks(if ahead == 0 { 128 } else { ahead }) {
                 contexts.clear();
-                contexts.extend(rows.iter().map(|key| KeyContext::new(*key, GROUPS)));
+                contexts.extend(rows.iter().zip(0..).map(|(key, place)| KeyContext::ahead(*key, GROUPS, place)));
                 if ahead > 0 {
-                    table.warm(&contexts, &());
+                    table.look_ahead(&contexts, &());
                 }
                 for at in &contexts {
                     *table.get_or_insert_with(at, &(), || 0) += 1;
@@ -61,7 +61,7 @@ fn main() {
     for keys in [1_000, 5_000, 50_000, 500_000, 5_000_000] {
         let [one, batched, ahead] = [ONE_BY_ONE, 0, 128].map(|ahead| measure(keys, ahead));
         println!(
-            "{keys:>9} keys, CPU ns a record: {one:.1} key by key, {batched:.1} keys first, {ahead:.1} read ahead"
+            "{keys:>9} keys, CPU ns a record: {one:.1} key by key, {batched:.1} keys first, {ahead:.1} looked up ahead"
         );
     }
 }

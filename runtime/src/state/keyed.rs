@@ -32,8 +32,8 @@ pub trait KeyedState<K>: Send {
     fn is_fully_resident(&self) -> bool;
     /// Adds the address of the key's entry if only the local store can tell about it.
     fn missing(&self, number: StateNumber, at: &KeyContext<K>, out: &mut Vec<EntryAddress>);
-    /// Reads the entries of keys that will be worked on next, side by side; only states without namespaces can.
-    fn warm(&self, _keys: &[KeyContext<K>]) {}
+    /// Looks up keys that will be worked on next, side by side; only states without namespaces can.
+    fn look_ahead(&mut self, _keys: &[KeyContext<K>]) {}
     /// Begins a cut.
     fn freeze(&mut self);
     /// Encodes what the freeze set aside in one group.
@@ -132,10 +132,10 @@ impl<N: Key, K: Key, V: StateValue> KeyedState<K> for NamedTable<N, K, V> {
             self.table().missing(number, at, &namespace, out);
         }
     }
-    fn warm(&self, keys: &[KeyContext<K>]) {
+    fn look_ahead(&mut self, keys: &[KeyContext<K>]) {
         let mut no_bytes: &[u8] = &[];
         if let Ok(namespace) = N::decode_key(&mut no_bytes) {
-            self.table().warm(keys, &namespace);
+            self.table_mut().look_ahead(keys, &namespace);
         }
     }
     fn freeze(&mut self) {
@@ -165,7 +165,7 @@ macro_rules! delegate_keyed_state {
             fn missing(&self, number: StateNumber, at: &KeyContext<K>, out: &mut Vec<EntryAddress>) {
                 self.inner.missing(number, at, out);
             }
-            fn warm(&self, keys: &[KeyContext<K>]) { self.inner.warm(keys); }
+            fn look_ahead(&mut self, keys: &[KeyContext<K>]) { self.inner.look_ahead(keys); }
             fn freeze(&mut self) { self.inner.freeze(); }
             fn encode_group(
                 &mut self,

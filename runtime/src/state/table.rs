@@ -3,6 +3,7 @@
 //! A barrier *freezes* the table in constant time per key group. Frozen entries are encoded later, one group at a time
 //! between batches; a write that comes first saves the frozen value (copy-on-write). Nothing is serialised per record.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -29,19 +30,30 @@ pub struct KeyContext<K> {
     pub hash: KeyHash,
     /// Its key group.
     pub group: KeyGroup,
+    /// Its place among the keys that were looked up ahead, or [`NOT_AHEAD`].
+    place: u32,
 }
 
 impl<K: Key> KeyContext<K> {
     /// The context of a key.
     #[inline]
     pub fn new(key: K, max_parallelism: u16) -> Self {
+        Self::ahead(key, max_parallelism, NOT_AHEAD)
+    }
+
+    /// The context of the key at `place` of those that are looked up ahead together.
+    #[inline]
+    pub fn ahead(key: K, max_parallelism: u16, place: u32) -> Self {
         let hash = key.key_hash();
-        Self { key, hash, group: KeyGroup::of(hash, max_parallelism) }
+        Self { key, hash, group: KeyGroup::of(hash, max_parallelism), place }
     }
 }
 
+/// The place of a key that was not looked up ahead: beyond all hints.
+const NOT_AHEAD: u32 = u32::MAX;
+
 /// Tables with fewer entries are in the caches of the processor anyway.
-const WARM_ABOVE: usize = 131_072;
+const PREFETCH_ABOVE: usize = 32_768;
 
 /// Set while no cut contains the entry: deleting it needs no tombstone.
 const FRESH: u32 = 1 << 31;
@@ -136,6 +148,12 @@ pub struct StateTable<N, K, V> {
     groups: Vec<Group<N, K, V>>,
     /// Changes are stamped with this; a freeze begins the next.
     epoch: u32,
+    /// Where the keys that were looked up ahead probably are, by their place. Never trusted: a look-up compares.
+    hints: Vec<u32>,
+    /// Keys that the last look ahead was asked for.
+    asked: u32,
+    /// Look-ups since then.
+    lookups: Cell<u32>,
 }
 
 impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
@@ -150,7 +168,14 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             changed: false,
             frozen: None,
         };
-        Self { first_group: groups.start, groups: groups.map(|_| group()).collect(), epoch: 1 }
+        Self {
+            first_group: groups.start,
+            groups: groups.map(|_| group()).collect(),
+            epoch: 1,
+            hints: Vec::new(),
+            asked: 0,
+            lookups: Cell::new(0),
+        }
     }
 
     /// Number of entries in memory.
@@ -170,32 +195,50 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         usize::from(group.0 - self.first_group)
     }
 
+    /// The place of an entry in the table of its group: as the look ahead saw it, or found anew.
+    #[inline]
+    fn find(&self, group: &Group<N, K, V>, hash: u64, at: &KeyContext<K>, namespace: &N) -> Option<usize> {
+        self.lookups.set(self.lookups.get().wrapping_add(1));
+        if let Some(hint) = self.hints.get(at.place as usize)
+            && let Some(entry) = group.table.get_bucket(*hint as usize)
+            && entry.key == at.key
+            && entry.namespace == *namespace
+        {
+            return Some(*hint as usize);
+        }
+        group.table.find_bucket_index(hash, |entry| entry.key == at.key && entry.namespace == *namespace)
+    }
+
     /// The value.
     #[inline]
     #[must_use]
     pub fn get(&self, at: &KeyContext<K>, namespace: &N) -> Option<&V> {
         let group = &self.groups[self.slot(at.group)];
-        group
-            .table
-            .find(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace)
-            .map(|entry| &entry.value)
+        let index = self.find(group, table_hash(at.hash, namespace), at, namespace)?;
+        group.table.get_bucket(index).map(|entry| &entry.value)
     }
 
-    /// Reads the entries of keys that will be worked on next. The reads do not depend on each other, so the processor
-    /// waits for memory once for several of them; one by one, each key would wait alone.
-    pub fn warm(&self, keys: &[KeyContext<K>], namespace: &N) {
-        let Some(first) = keys.first() else { return };
+    /// Looks up keys that will be worked on next, and has the memory of their entries brought near. These look-ups do not
+    /// depend on each other, so the processor waits for memory once for many of them; one by one, each key would wait
+    /// alone. What is seen is kept as hints, so that nothing is looked up twice.
+    pub fn look_ahead(&mut self, keys: &[KeyContext<K>], namespace: &N) {
+        // A state that most keys do not touch is not worth it: those before tell.
+        let wanted = u64::from(self.lookups.replace(0)) * 2 >= u64::from(self.asked);
+        self.asked = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        self.hints.clear();
+        let Some(first) = keys.first().filter(|_| wanted) else { return };
         let about = self.groups[self.slot(first.group)].table.len() * self.groups.len();
-        if about < WARM_ABOVE {
-            return;
-        }
-        let mut seen = 0;
-        for at in keys {
-            let table = &self.groups[self.slot(at.group)].table;
-            let found = table.find(table_hash(at.hash, namespace), |entry| entry.key == at.key);
-            seen ^= found.map_or(0, |entry| entry.changed);
-        }
-        std::hint::black_box(seen);
+        let prefetched = about >= PREFETCH_ABOVE;
+        let Self { groups, hints, first_group, .. } = self;
+        hints.extend(keys.iter().map(|at| {
+            let table = &groups[usize::from(at.group.0 - *first_group)].table;
+            // The first entry with the tag of the key: the right one but for one in a hundred.
+            let index = table.iter_hash_buckets(table_hash(at.hash, namespace)).next().unwrap_or(usize::MAX);
+            if prefetched && let Some(entry) = table.get_bucket(index) {
+                prefetch(entry);
+            }
+            u32::try_from(index).unwrap_or(u32::MAX)
+        }));
     }
 
     /// The value for writing: the entry counts as changed. `None` when there is none.
@@ -203,9 +246,9 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     pub fn get_mut(&mut self, at: &KeyContext<K>, namespace: &N) -> Option<&mut V> {
         let epoch = self.epoch;
         let slot = self.slot(at.group);
+        let index = self.find(&self.groups[slot], table_hash(at.hash, namespace), at, namespace)?;
         let Group { table, frozen, changed, .. } = &mut self.groups[slot];
-        let entry = table
-            .find_mut(table_hash(at.hash, namespace), |entry| entry.key == at.key && entry.namespace == *namespace)?;
+        let entry = table.get_bucket_mut(index)?;
         touch(entry, epoch, frozen, changed);
         Some(&mut entry.value)
     }
@@ -216,8 +259,8 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let epoch = self.epoch;
         let slot = self.slot(at.group);
         let hash = table_hash(at.hash, namespace);
+        let found = self.find(&self.groups[slot], hash, at, namespace);
         let group = &mut self.groups[slot];
-        let found = group.table.find_bucket_index(hash, |entry| entry.key == at.key && entry.namespace == *namespace);
         let index = found.unwrap_or_else(|| group.insert(hash, at, namespace, epoch, default()));
         let Group { table, frozen, changed, .. } = group;
         let entry = table.get_bucket_mut(index).expect("found or inserted just now");
@@ -368,6 +411,18 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         self.groups[slot].resident = true;
         self.groups[slot].hidden = Tombstones::default();
     }
+}
+
+/// Has the memory of a value brought into the caches, without waiting for it.
+#[inline]
+fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint to the processor; it reads nothing and the address is that of a reference.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(value).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
 }
 
 /// Namespaces spread over the table as well as keys; the key alone decides the group.

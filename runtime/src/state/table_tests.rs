@@ -171,3 +171,37 @@ fn an_entry_that_dies_before_any_cut_leaves_no_tombstone() {
     table.freeze();
     assert_eq!(table.encode_group(StateNumber(0), at(1).group).expect("nothing to write"), None);
 }
+
+#[test]
+fn what_was_looked_up_ahead_is_found_also_when_entries_have_moved_or_gone_meanwhile() {
+    let mut table = StateTable::<(), u64, u64>::new(0..GROUPS);
+    let mut model = BTreeMap::new();
+    for round in 0..40u64 {
+        // Some keys are known, some not yet; the table grows and shrinks between the look ahead and the work.
+        let keys: Vec<u64> = (0..64).map(|n| (n * 7 + round * 31) % 500).collect();
+        let contexts: Vec<_> =
+            keys.iter().zip(0..).map(|(key, place)| KeyContext::ahead(*key, GROUPS, place)).collect();
+        table.look_ahead(&contexts, &());
+        if round % 3 == 1 {
+            for key in (0..500).filter(|key| key % 5 == round % 5) {
+                assert_eq!(table.remove(&at(key), &()), model.remove(&key));
+            }
+        }
+        if round % 3 == 2 {
+            for key in 1_000 * round..1_000 * round + 300 {
+                *table.get_or_insert_with(&at(key), &(), || 0) += key;
+                *model.entry(key).or_insert(0) += key;
+            }
+        }
+        for context in &contexts {
+            assert_eq!(table.get(context, &()), model.get(&context.key));
+            *table.get_or_insert_with(context, &(), || 0) += round + 1;
+            *model.entry(context.key).or_insert(0) += round + 1;
+            assert_eq!(table.get_mut(context, &()).map(|value| *value), model.get(&context.key).copied());
+        }
+    }
+    assert_eq!(table.len(), model.len());
+    for (key, value) in &model {
+        assert_eq!(table.get(&at(*key), &()), Some(value));
+    }
+}

@@ -16,8 +16,8 @@ use crate::ports::PortError;
 use crate::state::table::KeyContext;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
-/// Keys whose entries are read ahead of the work on them.
-const READ_AHEAD: usize = 128;
+/// Keys whose entries are looked up ahead of the work on them.
+const LOOK_AHEAD: usize = 128;
 
 /// What waits behind the cursor, in the order in which it goes on.
 struct Held<I> {
@@ -75,7 +75,7 @@ where
             idle: None,
             end_of_input: false,
         };
-        let (keys, watermark, now_ms) = (Vec::with_capacity(READ_AHEAD), MIN_TIMESTAMP, MIN_TIMESTAMP);
+        let (keys, watermark, now_ms) = (Vec::with_capacity(LOOK_AHEAD), MIN_TIMESTAMP, MIN_TIMESTAMP);
         Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, now_ms })
     }
 
@@ -119,10 +119,12 @@ where
         let mut keys = std::mem::take(&mut self.keys);
         let mut outcome = Ok(Flow::Ready);
         while matches!(outcome, Ok(Flow::Ready)) && !rows.values.as_slice().is_empty() {
-            let next = rows.values.as_slice().iter().take(READ_AHEAD);
+            let next = rows.values.as_slice().iter().take(LOOK_AHEAD);
             keys.clear();
-            keys.extend(next.map(|value| KeyContext::new((self.selector)(value), cx.task.max_parallelism)));
-            self.function.states(&mut |state| state.warm(&keys));
+            keys.extend(next.zip(0..).map(|(value, place)| {
+                KeyContext::ahead((self.selector)(value), cx.task.max_parallelism, place)
+            }));
+            self.function.states(&mut |state| state.look_ahead(&keys));
             outcome = self.process(&keys, &mut rows, cx);
         }
         self.keys = keys;
