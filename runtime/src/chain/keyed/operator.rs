@@ -121,9 +121,10 @@ where
         while matches!(outcome, Ok(Flow::Ready)) && !rows.values.as_slice().is_empty() {
             let next = rows.values.as_slice().iter().take(LOOK_AHEAD);
             keys.clear();
-            keys.extend(next.zip(0..).map(|(value, place)| {
-                KeyContext::ahead((self.selector)(value), cx.task.max_parallelism, place)
-            }));
+            keys.extend(
+                next.zip(0..)
+                    .map(|(value, place)| KeyContext::ahead((self.selector)(value), cx.task.max_parallelism, place)),
+            );
             self.function.states(&mut |state| state.look_ahead(&keys));
             outcome = self.process(&keys, &mut rows, cx);
         }
