@@ -85,7 +85,7 @@ impl Sample for Bid {
                 drawn % 999_999_999
             ),
             date_time: 1_790_000_000_000 + number as i64,
-            extra: format!("{drawn:016x}{:016x}{:07x}", !drawn, drawn & 0xfff_ffff),
+            extra: format!("{drawn:016x}{:016x}{drawn:021x}", !drawn),
         }
     }
 

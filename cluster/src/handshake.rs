@@ -160,17 +160,17 @@ async fn settle(
     }
     let established =
         shared.establish(peer, connection, |pairing, own| pairing.decide(own, peer, theirs.known.as_ref()));
-    let number = match &established {
-        Established::Link(link) => link.number,
-        Established::Not(_) => 0,
-    };
-    Envelope::Decision(number).encode(&mut first);
-    let written = send.write_all(&first).await;
-    if number == 0 && written.is_ok() {
+    // Nothing is awaited between a link and its tasks: a time-out there would leave one that nobody looks after.
+    if let Established::Link(link) = &established {
+        Envelope::Decision(link.number).encode(&mut first);
+        link.run(shared, send, receive, reader, first);
+        return Ok(());
+    }
+    Envelope::Decision(0).encode(&mut first);
+    if send.write_all(&first).await.is_ok() {
         // The peer closes: it has to read the decision first.
         drop(timeout(shared.options.handshake_timeout(), connection.closed()).await);
     }
-    // When it could not be written the connection is gone, which the link's tasks find out.
     start(shared, established, peer, send, receive, reader)
 }
 
@@ -184,7 +184,7 @@ fn start(
 ) -> Result<(), NoLink> {
     match established {
         Established::Link(link) => {
-            link.run(shared, send, receive, reader);
+            link.run(shared, send, receive, reader, Vec::new());
             Ok(())
         }
         Established::Not(Verdict::OldProcess) => {

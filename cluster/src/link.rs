@@ -115,16 +115,17 @@ impl Link {
         }
     }
 
-    /// Starts the tasks of the link. `reader` may hold bytes behind the greeting.
+    /// Starts the tasks of the link. `reader` may hold bytes behind the greeting; `first` is written before anything else.
     pub(crate) fn run(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         send: SendStream,
         receive: RecvStream,
         reader: EnvelopeReader,
+        first: Vec<u8>,
     ) {
         let (link, host) = (Arc::clone(self), Arc::clone(shared));
-        shared.runtime.spawn(async move { link.write(&host, send).await });
+        shared.runtime.spawn(async move { link.write(&host, send, first).await });
         let (link, host) = (Arc::clone(self), Arc::clone(shared));
         shared.runtime.spawn(async move {
             let error = link.read(&host, receive, reader).await;
@@ -145,11 +146,11 @@ impl Link {
     }
 
     /// Writes heartbeats, credit and messages until the connection ends.
-    async fn write(&self, shared: &Shared, mut send: SendStream) {
+    async fn write(&self, shared: &Shared, mut send: SendStream, first: Vec<u8>) {
         let mut beat = tokio::time::interval(shared.options.heartbeat_interval());
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut bytes = first;
         loop {
-            let mut bytes = Vec::new();
             tokio::select! {
                 biased;
                 _ = beat.tick() => Envelope::Heartbeat.encode(&mut bytes),
@@ -159,7 +160,7 @@ impl Link {
             if bytes.is_empty() {
                 continue;
             }
-            match send.write_chunk(Bytes::from(bytes)).await {
+            match send.write_chunk(Bytes::from(std::mem::take(&mut bytes))).await {
                 Ok(()) => {}
                 Err(WriteError::ConnectionLost(_)) => return,
                 Err(error) => {

@@ -16,6 +16,7 @@ use millstream_runtime::ids::{
     AttemptId, AttemptNumber, ChannelIndex, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess, SubtaskId,
     SubtaskIndex, VertexId,
 };
+use millstream_runtime::membership::Verdict;
 use millstream_runtime::ports::Waker;
 use millstream_runtime::ports::transport::{ChannelId, Registration, RemoteInlet, RemoteOutlet, Transport};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use crate::plan::{Mutant, Plan};
 use crate::simulation::host_name;
 use crate::socket::SimulatedSocket;
 use crate::trace::Trace;
+use crate::watch::Watch;
 use crate::world::{EPOCH_MS, SimulatedClock};
 
 const PORT: u16 = 7_000;
@@ -70,6 +72,8 @@ enum Message {
     Ready(AttemptId, u64),
     /// The receiver has everything.
     Finished(AttemptId),
+    /// To the first host: how the link with another one is.
+    Link(NodeId, bool),
 }
 
 /// What the host's loop is told.
@@ -110,6 +114,8 @@ struct Host {
     sent: u64,
     /// The attempt that is received.
     receiving: Option<(AttemptId, Registration)>,
+    /// On the first host: who is alive.
+    watch: Option<Watch>,
 }
 
 /// The program of a host, until it is killed.
@@ -143,8 +149,9 @@ pub async fn run(site: Site) -> Result<(), Box<dyn std::error::Error>> {
     let attempt = AttemptId { epoch: Epoch(site.incarnation), attempt: AttemptNumber(0) };
     let mut step = tokio::time::interval(Duration::from_millis(site.plan.step_ms));
     let linked = BTreeMap::new();
+    let watch = (site.index == 0).then(Watch::default);
     let mut host =
-        Host { site, name, links, happened, linked, attempt, sending: Sending::Idle, sent: 0, receiving: None };
+        Host { site, name, links, happened, linked, attempt, sending: Sending::Idle, sent: 0, receiving: None, watch };
     host.trace("starts");
     loop {
         tokio::select! {
@@ -204,11 +211,36 @@ impl Host {
         }
     }
 
+    /// Tells the first host how links with others are; again when the link to it is new.
+    fn report(&self, changed: &NodeId, up: bool) {
+        let first = NodeId(host_name(0));
+        if self.site.index == 0 {
+            return;
+        }
+        if *changed != first {
+            return self.tell(&first, &Message::Link(changed.clone(), up));
+        }
+        let linked = self.links.linked();
+        for other in self.linked.keys().filter(|other| up && **other != first) {
+            let up = linked.iter().any(|process| process.node == *other);
+            self.tell(&first, &Message::Link(other.clone(), up));
+        }
+    }
+
+    fn verdicts(&self, verdicts: Vec<Verdict>) {
+        verdicts.iter().for_each(|verdict| self.trace(&format!("verdict {verdict:?}")));
+    }
+
     fn handle(&mut self, happened: Happened) {
+        if let (Some(watch), Happened::Link(event)) = (&mut self.watch, &happened) {
+            let verdicts = watch.link(event);
+            self.verdicts(verdicts);
+        }
         match happened {
             Happened::Link(LinkEvent::Heartbeat { .. }) => {}
             Happened::Link(LinkEvent::Up { peer, .. }) => {
                 self.trace(&format!("link to {peer} is up"));
+                self.report(&peer.node, true);
                 let new = self.linked.insert(peer.node.clone(), peer.clone()) != Some(peer.clone());
                 // A restarted receiver has nothing yet.
                 if peer.node == self.next() && new {
@@ -217,6 +249,7 @@ impl Host {
             }
             Happened::Link(LinkEvent::Down { peer, reason }) => {
                 self.trace(&format!("link to {peer} is down: {reason}"));
+                self.report(&peer.node, false);
             }
             Happened::Link(LinkEvent::Control { peer, message }) => match rmp_serde::from_slice::<Message>(&message) {
                 Ok(message) => self.told(&peer, &message),
@@ -245,6 +278,10 @@ impl Host {
 
     fn told(&mut self, peer: &NodeProcess, message: &Message) {
         self.trace(&format!("{peer} says {message:?}"));
+        if let (Message::Link(other, up), Some(watch)) = (message, &mut self.watch) {
+            let verdicts = watch.reported(peer, other, *up);
+            return self.verdicts(verdicts);
+        }
         match *message {
             Message::Propose(attempt) if peer.node == self.previous() => self.accept(peer, attempt),
             Message::Ready(attempt, count)
@@ -255,7 +292,7 @@ impl Host {
             Message::Finished(attempt) if attempt == self.attempt && matches!(self.sending, Sending::Sent) => {
                 self.sending = Sending::Done;
             }
-            Message::Propose(_) | Message::Ready(..) | Message::Finished(_) => {}
+            Message::Propose(_) | Message::Ready(..) | Message::Finished(_) | Message::Link(..) => {}
         }
     }
 
@@ -326,6 +363,10 @@ impl Host {
     }
 
     fn step(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            let verdicts = watch.tick();
+            self.verdicts(verdicts);
+        }
         match &mut self.sending {
             Sending::Idle => {
                 if self.links.linked().iter().any(|linked| linked.node == self.next()) {

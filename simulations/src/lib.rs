@@ -7,7 +7,7 @@
 //! | how a run is driven, and what it came to | [`simulation`] |
 //! | what is compared between two runs | [`trace`] |
 //! | the adapters to the world | [`socket`], [`world`] |
-//! | what hosts do | [`counting`]: links exchange control and counted data |
+//! | what hosts do | [`counting`]: links exchange control and counted data; [`watch`]: who is alive |
 #![deny(missing_docs)]
 
 pub mod counting;
@@ -15,4 +15,5 @@ pub mod plan;
 pub mod simulation;
 pub mod socket;
 pub mod trace;
+pub mod watch;
 pub mod world;

@@ -105,8 +105,9 @@ async fn run(
     end: &End,
 ) -> Result<(), PortError> {
     let link = shared.link_with(to).await?;
-    let stream = link.connection.open_uni().await;
-    let stream = stream.map_err(|error| PortError::retry(format!("{channel}: the link broke: {}", reason(&error))))?;
+    let opened = tokio::time::timeout(shared.options.channel_timeout(), link.connection.open_uni()).await;
+    let opened = opened.map_err(|_| PortError::retry(format!("{channel}: {to} takes no more channels")))?;
+    let stream = opened.map_err(|error| PortError::retry(format!("{channel}: the link broke: {}", reason(&error))))?;
     let index = stream.id().index();
     link.add_window(index, Arc::clone(window));
     let mut sender = Sender { channel, stream, frames: FrameWriter::default(), ended: false, batch_bytes: 0 };
