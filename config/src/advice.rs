@@ -54,6 +54,14 @@ impl fmt::Display for Warning {
 }
 
 impl Warning {
+    /// The key that it is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Unknown { key, .. } | Self::NotUsed { key, .. } | Self::Renamed { key, .. } => key,
+        }
+    }
+
     /// What to say about a key that is not in [`keys::ALL`].
     pub(crate) fn about(key: &str, origin: &Origin) -> Self {
         let (key, origin) = (key.to_string(), origin.clone());

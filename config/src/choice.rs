@@ -35,6 +35,28 @@ pub enum RestartStrategyKind {
     ExponentialDelay,
 }
 
+/// What a cluster survives the loss of its leader by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HighAvailability {
+    /// It does not.
+    None,
+    /// A log in an object store or a shared folder.
+    ObjectStore,
+}
+
+impl Value for HighAvailability {
+    const TYPE: &'static str = "Enum";
+    const FORM: &'static str = "NONE or object-store (ZooKeeper and Kubernetes are not needed, nor supported)";
+
+    fn parse(text: &str) -> Option<Self> {
+        match normal(text).as_str() {
+            "none" => Some(Self::None),
+            "object-store" => Some(Self::ObjectStore),
+            _ => None,
+        }
+    }
+}
+
 fn normal(text: &str) -> String {
     text.trim().to_ascii_lowercase().replace('_', "-")
 }

@@ -51,10 +51,33 @@ pub enum Error {
         /// Line and problem.
         reason: String,
     },
+    /// A setting that others make necessary is not there.
+    #[error("{key} is not set: {why}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// Why it is needed.
+        why: &'static str,
+    },
+    /// Settings that cannot hold together.
+    #[error("{0}")]
+    Contradiction(String),
+    /// A cluster file without a node.
+    #[error("{} describes no cluster: give each node a table [nodes.NAME]", file.display())]
+    NoNodes {
+        /// The file.
+        file: PathBuf,
+    },
     /// A flag without `=`.
     #[error("-D {flag} is not of the form key=value")]
     BadFlag {
         /// What followed `-D`.
         flag: String,
     },
+}
+
+impl Error {
+    pub(crate) fn missing(key: &'static str, why: &'static str) -> Self {
+        Self::Missing { key, why }
+    }
 }

@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::choice::{CheckpointMode, CheckpointRetention, RestartStrategyKind};
-use crate::value::{Fraction, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Value};
+use crate::choice::{CheckpointMode, CheckpointRetention, HighAvailability, RestartStrategyKind};
+use crate::value::{
+    Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
+};
 
 /// A key and the type of its value.
 #[derive(Debug)]
@@ -195,7 +197,44 @@ keys! {
         /// localhost it is always so.
         S3_PATH_STYLE: bool = "s3.path.style.access", "false";
     }
+    "High availability" {
+        /// Whether a cluster survives the loss of its leader, and by what. `object-store`: the log of the cluster lies in
+        /// a store, and any job manager can take over; no ZooKeeper, no Kubernetes.
+        HIGH_AVAILABILITY: HighAvailability = "high-availability.type", "NONE";
+        /// Place of the cluster's log: a path that all job managers see, or `s3://bucket/prefix`.
+        HA_STORAGE_DIR: Option<String> = "high-availability.storageDir", "";
+        /// Name of the cluster below that place: clusters that share it must differ in this.
+        HA_CLUSTER_ID: String = "high-availability.cluster-id", "/default";
+        /// How long a leader may not be heard of before another job manager tries to take over; half as long again by
+        /// chance. The leader shows a sign of life four times as often.
+        HA_LEASE: Duration = "high-availability.lease", "2 s";
+    }
     "Node" {
+        /// Name of the node. Without it the node is called by the id of its folder.
+        NODE_NAME: Option<String> = "node.name", "";
+        /// What the node does. Job managers lead a cluster, one at a time; task managers run subtasks.
+        NODE_ROLES: Roles = "node.roles", "job-manager;task-manager";
+        /// Labels of the node, as `key:value,key:value`.
+        NODE_LABELS: Labels = "node.labels", "";
+        /// Address and port at which other nodes reach this one.
+        NODE_ADDRESS: String = "node.address", "127.0.0.1:6121";
+        /// Address and port that the node listens at. Without it those of `node.address`.
+        NODE_BIND_ADDRESS: Option<String> = "node.bind-address", "";
+        /// Where the job managers of the cluster are, as `host:port` separated by `;`.
+        JOB_MANAGERS: Option<Addresses> = "cluster.job-managers", "";
+        /// Slots of a task manager: how many subtasks of each vertex it runs at the same time. `cores` is the number of
+        /// processors.
+        TASK_SLOTS: Parallelism = "taskmanager.numberOfTaskSlots", "cores";
+        /// Time between two signs of life of a node. Flink's default is 10 s; here a lost node is noticed within a second.
+        HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", "100 ms";
+        /// Time without a sign of life after which a node is lost. Flink's default is 50 s.
+        HEARTBEAT_TIMEOUT: Duration = "heartbeat.timeout", "1 s";
+        /// PEM file with the certificate of the node.
+        CERTIFICATE_FILE: Option<String> = "security.certificate-file", "";
+        /// PEM file with the key of that certificate.
+        KEY_FILE: Option<String> = "security.key-file", "";
+        /// PEM file with the authority that signed the certificates of all nodes of the cluster.
+        AUTHORITY_FILE: Option<String> = "security.authority-file", "";
         /// Folder of the node: its identity, local state and, unless set elsewhere, checkpoints. Without it a run keeps them
         /// with its output.
         WORKING_DIR: Option<String> = "process.working-dir", "";

@@ -72,7 +72,7 @@ fn variables_of_other_programs_and_empty_ones_are_ignored() {
 #[test]
 fn unknown_keys_and_keys_of_flink_are_told_apart() {
     let environment =
-        vec![variable("MILLSTREAM_TASKMANAGER__NUMBEROFTASKSLOTS", "4"), variable("MILLSTREAM_REST_PORT", "9000")];
+        vec![variable("MILLSTREAM_KUBERNETES__ENV__SECRETKEYREF", "4"), variable("MILLSTREAM_REST_PORT", "9000")];
     let flags = vec!["execution.checkpointing.intervall=1 s".to_string()];
     let loaded = load(&Sources { environment, flags, ..Sources::default() }).expect("unknown keys are no error");
     let said: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -80,7 +80,7 @@ fn unknown_keys_and_keys_of_flink_are_told_apart() {
         said,
         [
             "unknown key rest-port (from the environment variable MILLSTREAM_REST_PORT) has no effect; did you mean rest.port?",
-            "taskmanager.numberOfTaskSlots (from the environment variable MILLSTREAM_TASKMANAGER__NUMBEROFTASKSLOTS) is known to Flink, not used here; it has no effect",
+            "kubernetes.env.secretKeyRef (from the environment variable MILLSTREAM_KUBERNETES__ENV__SECRETKEYREF) is known to Flink, not used here; it has no effect",
             "unknown key execution.checkpointing.intervall (from the flag -D) has no effect; did you mean execution.checkpointing.interval?",
         ]
     );

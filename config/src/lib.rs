@@ -7,6 +7,7 @@
 //! | the result, and how a value is read from it | [`configuration`] |
 //! | how durations, sizes, enums are written | [`value`], [`choice`] |
 //! | what is said about a key that nobody knows | [`advice`] |
+//! | what a node and a cluster file are told | [`node`] |
 //! | which values are never shown | [`secret`] |
 //! | the reference page | [`document`] |
 //!
@@ -28,6 +29,7 @@ pub mod document;
 mod error;
 pub mod keys;
 pub mod layers;
+pub mod node;
 pub mod secret;
 pub mod value;
 
@@ -36,3 +38,4 @@ pub use configuration::{Configuration, Origin, Setting};
 pub use error::Error;
 pub use keys::Key;
 pub use layers::{Loaded, Sources, load};
+pub use node::{ClusterFile, ClusterNode, NodeSettings, load_cluster};

@@ -51,6 +51,69 @@ pub struct Fraction(pub f64);
 /// Highest parallelism and number of key groups, as in Flink.
 const UPPER_BOUND_MAX_PARALLELISM: u32 = 1 << 15;
 
+/// What a node does; at least one of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// It can lead.
+    pub job_manager: bool,
+    /// It runs subtasks.
+    pub task_manager: bool,
+}
+
+/// Keys with values, in the order in which they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(pub Vec<(String, String)>);
+
+/// Places, in the order in which they were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(pub Vec<String>);
+
+/// The parts of a list, without blanks around them.
+fn parts<'a>(text: &'a str, separators: &'static [char]) -> impl Iterator<Item = &'a str> {
+    text.split(separators).map(str::trim).filter(|part| !part.is_empty())
+}
+
+impl Value for Roles {
+    const TYPE: &'static str = "List";
+    const FORM: &'static str = "job-manager, task-manager or both, separated by ';'";
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut roles = Self { job_manager: false, task_manager: false };
+        for part in parts(text, &[';', ',']) {
+            match part.to_ascii_lowercase().replace('_', "-").as_str() {
+                "job-manager" | "jobmanager" => roles.job_manager = true,
+                "task-manager" | "taskmanager" => roles.task_manager = true,
+                _ => return None,
+            }
+        }
+        (roles.job_manager || roles.task_manager).then_some(roles)
+    }
+}
+
+/// As Flink writes maps.
+impl Value for Labels {
+    const TYPE: &'static str = "Map";
+    const FORM: &'static str = "key:value pairs separated by ','";
+
+    fn parse(text: &str) -> Option<Self> {
+        let pair = |part: &str| {
+            let (key, value) = part.split_once(':')?;
+            (!key.trim().is_empty()).then(|| (key.trim().to_string(), value.trim().to_string()))
+        };
+        parts(text, &[',', ';']).map(pair).collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+impl Value for Addresses {
+    const TYPE: &'static str = "List";
+    const FORM: &'static str = "host:port, several separated by ';'";
+
+    fn parse(text: &str) -> Option<Self> {
+        let places: Vec<String> = parts(text, &[';', ',']).map(str::to_string).collect();
+        (!places.is_empty()).then_some(Self(places))
+    }
+}
+
 impl Value for String {
     const TYPE: &'static str = "String";
     const FORM: &'static str = "text that is not empty";
@@ -267,5 +330,18 @@ mod tests {
         assert_eq!(Option::<u32>::parse(""), Some(None));
         assert_eq!(bool::parse("True"), Some(true));
         assert_eq!(bool::parse("yes"), None);
+    }
+
+    #[test]
+    fn lists_and_maps_are_read_with_blanks_and_either_separator() {
+        assert_eq!(Roles::parse("job-manager"), Some(Roles { job_manager: true, task_manager: false }));
+        assert_eq!(Roles::parse(" TaskManager ; job_manager "), Some(Roles { job_manager: true, task_manager: true }));
+        assert_eq!(Roles::parse(""), None);
+        assert_eq!(Roles::parse("worker"), None);
+        assert_eq!(Labels::parse(""), Some(Labels(Vec::new())));
+        assert_eq!(Labels::parse("a: b"), Some(Labels(vec![("a".to_string(), "b".to_string())])));
+        assert_eq!(Labels::parse("a"), None);
+        assert_eq!(Addresses::parse("a:1; b:2"), Some(Addresses(vec!["a:1".to_string(), "b:2".to_string()])));
+        assert_eq!(Addresses::parse(";"), None);
     }
 }
