@@ -1,6 +1,9 @@
 //! Where a job's blobs lie in the checkpoint store, and what their names say. Used by everything that writes or cleans.
 //!
 //! ```text
+//! cluster/log/{slot:020}
+//! cluster/log-hint
+//! cluster/beacon
 //! jobs/{job}/log/{slot:020}
 //! jobs/{job}/log-hint
 //! jobs/{job}/manifests/{epoch}-{attempt}-{checkpoint}.manifest
@@ -58,16 +61,34 @@ pub fn manifest(job: JobId, attempt: AttemptId, checkpoint: CheckpointId) -> Str
     format!("jobs/{job}/manifests/{epoch}-{attempt}-{checkpoint}.manifest")
 }
 
-/// A slot of a job's log.
+/// The log of the cluster.
+pub const CLUSTER_LOG: &str = "cluster/log";
+
+/// What the leader of a cluster rewrites to show that it is alive.
+pub const BEACON: &str = "cluster/beacon";
+
+/// The log of a job.
 #[must_use]
-pub fn log_slot(job: JobId, slot: u64) -> String {
-    format!("jobs/{job}/log/{slot:020}")
+pub fn job_log(job: JobId) -> String {
+    format!("jobs/{job}/log")
 }
 
-/// The hint at the newest slot of a job's log.
+/// A slot of a log.
 #[must_use]
-pub fn log_hint(job: JobId) -> String {
-    format!("jobs/{job}/log-hint")
+pub fn slot(log: &str, slot: u64) -> String {
+    format!("{log}/{slot:020}")
+}
+
+/// The hint at the newest slot of a log.
+#[must_use]
+pub fn hint(log: &str) -> String {
+    format!("{log}-hint")
+}
+
+/// A slot of a job's log.
+#[must_use]
+pub fn log_slot(job: JobId, number: u64) -> String {
+    slot(&job_log(job), number)
 }
 
 /// Who wrote a segment or manifest, by its name; `None` for a name this program does not give.

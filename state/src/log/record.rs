@@ -1,14 +1,14 @@
-//! What a slot of a job's log holds, and what all slots together say. Written by the leader, replayed by every recovery.
+//! What a slot of a log holds, what that is in a job's log, and what all slots of a job together say. Written by the
+//! leader, replayed by every recovery.
 
 use std::fmt;
 
 use millstream_runtime::ids::{AttemptId, CheckpointId, Epoch};
 use millstream_runtime::ports::PortError;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, FrameKind};
-
-const RECORD: FrameKind = FrameKind { magic: *b"MSJOBLOG", version: 1, what: "record of the job's log" };
 
 /// BLAKE3 of a whole blob.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ pub enum RecordKind {
 
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogRecord {
+pub struct LogRecord<K = RecordKind> {
     /// Term of the writer.
     pub epoch: Epoch,
     /// The writer.
@@ -130,19 +130,19 @@ pub struct LogRecord {
     /// Digest of the slot before; zeros in the first.
     pub previous: Digest,
     /// What is recorded.
-    pub kind: RecordKind,
+    pub kind: K,
 }
 
-impl LogRecord {
-    pub(super) fn encode(&self) -> Vec<u8> {
+impl<K: Serialize + DeserializeOwned> LogRecord<K> {
+    pub(super) fn encode(&self, form: FrameKind) -> Vec<u8> {
         let content = rmp_serde::to_vec_named(self).expect("plain data serialises");
-        frame::seal(RECORD, &content)
+        frame::seal(form, &content)
     }
 
-    pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<Self, PortError> {
-        let content = frame::open(RECORD, path, bytes)?;
+    pub(super) fn decode(form: FrameKind, path: &str, bytes: &[u8]) -> Result<Self, PortError> {
+        let content = frame::open(form, path, bytes)?;
         rmp_serde::from_slice(content)
-            .map_err(|error| PortError::give_up(format!("{path}: the record of the job's log cannot be read: {error}")))
+            .map_err(|error| PortError::give_up(format!("{path}: the {} cannot be read: {error}", form.what)))
     }
 }
 
@@ -179,7 +179,7 @@ pub struct LogState {
 
 impl LogState {
     /// Takes in the next slot.
-    pub(super) fn apply(&mut self, position: LogPosition, record: &LogRecord) {
+    pub(super) fn take_in(&mut self, position: LogPosition, record: &LogRecord) {
         self.position = Some(position);
         self.epoch = self.epoch.max(record.epoch);
         match &record.kind {

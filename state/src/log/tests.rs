@@ -55,7 +55,7 @@ fn a_log_is_recovered_as_it_was_written_with_and_without_the_hint() {
     assert_eq!(&recover(&blobs, job()).expect("recovers"), log.state());
     assert!(blobs.calls(Operation::Get) - before < 40, "the hint shortens reading");
     assert_eq!(&recover_from_first_slot(&blobs, job()).expect("recovers"), log.state());
-    blobs.damage(&names::log_hint(job()), |hint| hint[40] ^= 1);
+    blobs.damage(&names::hint(&names::job_log(job())), |hint| hint[40] ^= 1);
     assert_eq!(&recover(&blobs, job()).expect("a damaged hint is ignored"), log.state());
     let position = log.state().position.expect("not empty");
     assert!(is_ancestor(&blobs, job(), &position).expect("answers"));
