@@ -79,8 +79,8 @@ fn unknown_keys_and_keys_of_flink_are_told_apart() {
     assert_eq!(
         said,
         [
-            "unknown key rest-port (from the environment variable MILLSTREAM_REST_PORT) has no effect; did you mean rest.port?",
             "kubernetes.env.secretKeyRef (from the environment variable MILLSTREAM_KUBERNETES__ENV__SECRETKEYREF) is known to Flink, not used here; it has no effect",
+            "unknown key rest-port (from the environment variable MILLSTREAM_REST_PORT) has no effect; did you mean rest.port?",
             "unknown key execution.checkpointing.intervall (from the flag -D) has no effect; did you mean execution.checkpointing.interval?",
         ]
     );

@@ -103,6 +103,26 @@ fn the_other_examples_are_nodes_that_can_be_used() {
 }
 
 #[test]
+fn the_nodes_of_the_kubernetes_manifests_can_be_used() {
+    let manifests = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes.yaml"));
+    let manifests = manifests.expect("it is there");
+    let (_, rest) = manifests.split_once("node.toml: |\n").expect("it holds the settings of a node");
+    let settings: Vec<&str> = rest.lines().map_while(|line| line.strip_prefix("    ")).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, settings.join("\n")).expect("writes");
+    // The rest comes from the environment of the pod.
+    let of_pod = [("NAME", "millstream-0"), ("ADDRESS", "millstream-0.millstream:6121")];
+    let environment = of_pod.map(|(key, value)| (format!("MILLSTREAM_NODE__{key}"), value.to_string())).to_vec();
+    let loaded = load(&Sources { file: Some(file), environment, ..Sources::default() }).expect("can be read");
+    assert_eq!(loaded.warnings, []);
+    let node = NodeSettings::of(&loaded.configuration).expect("can be used");
+    assert!(node.job_managers.contains(&node.address), "it is one of those that are looked for");
+    assert_eq!(node.name.as_deref(), Some("millstream-0"));
+    assert!(node.high_availability.is_some() && node.certificates.is_some());
+}
+
+#[test]
 fn a_file_without_nodes_and_a_node_with_a_typing_error_are_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let load = |text: &str| {

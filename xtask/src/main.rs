@@ -1,7 +1,8 @@
-//! `cargo xtask`: the tasks of the project. `verify` is the finish line of every change; `tidy`, `features` and
-//! `licences` are parts of it; `benchmarks` and `torture` are run by hand. Only `benchmarks` writes a file.
+//! `cargo xtask`: the tasks of the project. `verify` is the finish line of every change; `tidy`, `features`, `licences`
+//! and `deploy` are parts of it; `benchmarks` and `torture` are run by hand. Only `benchmarks` writes a file.
 
 mod benchmarks;
+mod deploy;
 mod features;
 mod licences;
 mod shell;
@@ -15,11 +16,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
-  verify                 fmt --check, clippy, tests, docs, licences, tidy, features; rewrites nothing
+  verify                 fmt --check, clippy, tests, docs, licences, tidy, features, deploy; rewrites nothing
   tidy [--print-ratchet] layers, file openings, sizes, dead files, words; with the flag, prints what
                          xtask/ratchet.toml would have to list
   features               docs/features.md against docs/features/table.md and the tests of the workspace
   licences               licences of all dependencies
+  deploy                 deploy/ by systemd-analyze and by Kubernetes' schemas, where these tools are
   benchmarks [--quick]   runs the benchmarks and writes docs/benchmarks.md
                          (with --quick: short runs, into target/benchmarks-quick.md)
   torture                kills the main job many times and checks its output; takes minutes";
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["tidy", "--print-ratchet"] => tidy::print_ratchet(&root),
         ["features"] => report("features", features::run(&root)),
         ["licences"] => report("licences", licences::run(&root)),
+        ["deploy"] => report("deploy", deploy::run(&root)),
         ["benchmarks"] => benchmarks::run(&root, false),
         ["benchmarks", "--quick"] => benchmarks::run(&root, true),
         ["torture"] => shell::cargo(

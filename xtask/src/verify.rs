@@ -2,18 +2,19 @@
 
 use std::path::Path;
 
-use crate::{features, licences, report, shell, tidy};
+use crate::{deploy, features, licences, report, shell, tidy};
 
 /// A name, and what it does.
 type Step<'a> = (&'a str, &'a dyn Fn() -> Result<(), String>);
 
 /// Runs all steps, also after a failed one, and says at the end which failed.
 pub fn run(root: &Path) -> Result<(), String> {
-    let steps: [Step; 7] = [
+    let steps: [Step; 8] = [
         ("format", &|| shell::cargo(root, &["fmt", "--all", "--check"])),
         ("tidy", &|| report("tidy", tidy::run(root))),
         ("features", &|| report("features", features::run(root))),
         ("licences", &|| report("licences", licences::run(root))),
+        ("deploy", &|| report("deploy", deploy::run(root))),
         ("clippy", &|| {
             shell::cargo(root, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])
         }),

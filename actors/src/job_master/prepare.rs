@@ -30,6 +30,7 @@ pub fn prepare(
     consent: bool,
     look: Look,
 ) -> Result<(Option<Restored>, Vec<String>), PortError> {
+    settle(ledger)?;
     let mut messages = Vec::new();
     let restored = match given {
         Some(given) => Some(given),
@@ -125,8 +126,17 @@ fn clean_up(ledger: &mut Ledger, attempt: AttemptId, restored: Option<&Restored>
         .map(|error| format!("files of older attempts could not be removed, they only take space: {error}"))
 }
 
+/// A deployment before this one may have ended before it was known whether its record was written; no other could follow.
+fn settle(ledger: &mut Ledger) -> Result<(), PortError> {
+    ledger.log.settle()?.map_or(Ok(()), certain)
+}
+
 fn append(ledger: &mut Ledger, kind: RecordKind) -> Result<(), PortError> {
-    match ledger.log.append(kind)? {
+    certain(ledger.log.append(kind)?)
+}
+
+fn certain(outcome: AppendOutcome) -> Result<(), PortError> {
+    match outcome {
         AppendOutcome::Written(_) => Ok(()),
         AppendOutcome::Deposed { by } => Err(PortError::give_up(format!("another leader (epoch {by}) has taken over"))),
         AppendOutcome::Undecided { reason } => Err(PortError::retry(reason)),

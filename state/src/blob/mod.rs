@@ -5,6 +5,7 @@
 //! - [`local`]: a folder of this machine, synced, folders included
 //! - [`s3`]: a place in a bucket; [`http`] is its transport
 //! - [`object`]: what both have in common, over any `object_store`; [`answer`] makes sense of errors
+//! - [`troubled`]: any of them slow, failing or full while a test says so
 //! - [`memory`]: in memory, with faults on demand, for tests and simulations
 
 mod answer;
@@ -15,6 +16,7 @@ pub mod memory;
 pub mod object;
 pub mod s3;
 pub mod stores;
+pub mod troubled;
 
 pub use http::Retries;
 pub use local::LocalBlobs;
@@ -23,3 +25,4 @@ pub use memory::{Fault, MemoryBlobs, Operation};
 pub use object::ObjectBlobs;
 pub use s3::S3Options;
 pub use stores::Stores;
+pub use troubled::{Switch, Trouble};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::{BlobStore, Created};
 
-use super::{LocalBlobs, Location, S3Options, s3};
+use super::troubled::TroubledBlobs;
+use super::{LocalBlobs, Location, S3Options, Switch, s3};
 
 /// Where trial blobs are made.
 const TRIALS: &str = "trials";
@@ -15,13 +16,21 @@ const TRIALS: &str = "trials";
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
     s3: S3Options,
+    /// For tests: what is wrong with everything that is opened.
+    trouble: Option<Switch>,
 }
 
 impl Stores {
     /// Stores in buckets are reached as `s3` says.
     #[must_use]
     pub fn new(s3: S3Options) -> Self {
-        Self { s3 }
+        Self { s3, trouble: None }
+    }
+
+    /// The same, with whatever trouble the switch says. For tests and simulations.
+    #[must_use]
+    pub fn troubled(self, switch: &Switch) -> Self {
+        Self { trouble: Some(switch.clone()), ..self }
     }
 
     /// Opens the store at a location. A folder is made if need be; a bucket is asked nothing yet.
@@ -29,9 +38,13 @@ impl Stores {
     /// # Errors
     /// When the folder cannot be made or read, or the settings of S3 contradict each other.
     pub fn open(&self, location: &Location) -> Result<Arc<dyn BlobStore>, PortError> {
-        Ok(match location {
+        let blobs: Arc<dyn BlobStore> = match location {
             Location::Folder(folder) => Arc::new(LocalBlobs::open(folder)?),
             Location::S3 { bucket, prefix } => Arc::new(s3::open(&self.s3, bucket, prefix)?),
+        };
+        Ok(match &self.trouble {
+            Some(switch) => Arc::new(TroubledBlobs { blobs, switch: switch.clone() }),
+            None => blobs,
         })
     }
 

@@ -168,6 +168,18 @@ impl<S: Replayed> SlotLog<S> {
         Ok(outcome)
     }
 
+    /// Finds out what became of a record that is undecided, by appending it again; nothing if none is. For whoever is about
+    /// to record something else.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn settle(&mut self) -> Result<Option<AppendOutcome>, PortError> {
+        match self.undecided.as_ref().map(|(record, _)| record.kind.clone()) {
+            Some(kind) => self.append(kind).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// On any outcome but success the slot says what happened.
     fn create_slot(&self, bytes: &[u8]) -> AppendOutcome {
         let slot = next_slot(&self.state);

@@ -93,6 +93,24 @@ fn an_unreadable_slot_is_undecided_until_the_same_record_is_appended_again() {
 }
 
 #[test]
+fn an_undecided_record_is_settled_before_another_one_follows() {
+    let blobs = MemoryBlobs::new();
+    let mut log = open(&blobs, 1);
+    written(log.seal().expect("seals"));
+    assert_eq!(log.settle().expect("answers"), None);
+    for n in 0..2 {
+        blobs.fail_after(Operation::PutIfAbsent, 1, Fault::Refused);
+        blobs.fail_after(Operation::Get, 1, Fault::Refused);
+        let outcome = if n == 0 { log.append(restored(0)).map(Some) } else { log.settle() };
+        assert!(matches!(outcome.expect("answers"), Some(AppendOutcome::Undecided { .. })));
+    }
+    assert!(log.append(restored(1)).is_err(), "another record may not follow yet");
+    assert!(matches!(log.settle().expect("answers"), Some(AppendOutcome::Written(_))));
+    assert_eq!(written(log.append(restored(1)).expect("appends")).slot, 2);
+    assert_eq!(&recover(&blobs, job()).expect("recovers"), log.state());
+}
+
+#[test]
 fn a_store_that_stays_undecided_is_reported_as_that() {
     let blobs = MemoryBlobs::new();
     let mut log = open(&blobs, 1);

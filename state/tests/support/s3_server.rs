@@ -90,7 +90,7 @@ fn pause(time: Duration) {
 fn python() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let prepared = cache.map(|cache| cache.join("millstream/moto/bin/python"));
+    let prepared = cache.map(|cache| cache.join("millstream/python/bin/python"));
     let has_moto = |python: &PathBuf| {
         let find = "import importlib.util as u, sys; sys.exit(not (u.find_spec('moto') and u.find_spec('flask') and u.find_spec('flask_cors')))";
         let mut command = Command::new(python);
