@@ -219,20 +219,22 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
     })
     .await?;
     let offered = OfferedNode { process, slots: graph.parallelism(), gateway: Arc::new(task_manager) };
-    launching.start(graph, vec![offered]).await
+    let record = JobRecord { program: graph.name.clone(), parallelism: graph.parallelism(), ..JobRecord::default() };
+    launching.start(record, graph, vec![offered]).await
 }
 
-/// Starts a job whose subtasks run on the given task managers. They must read the same checkpoint store.
+/// Starts a job whose subtasks run on the given task managers, and on those that join later. They must read the same
+/// checkpoint store, and record the same graph of `record`.
 ///
 /// # Errors
 /// As [`launch`].
 pub async fn launch_on(
     nodes: Vec<OfferedNode>,
-    graph: JobGraph,
+    record: JobRecord,
+    graph: Arc<JobGraph>,
     options: LaunchOptions,
 ) -> Result<Launched, PortError> {
-    let graph = Arc::new(graph);
-    Launching::prepare(&graph, options).await?.start(graph, nodes).await
+    Launching::prepare(&graph, options).await?.start(record, graph, nodes).await
 }
 
 /// A job over whose log this process has taken the lead.
@@ -275,16 +277,15 @@ impl Launching {
         Ok(Self { prepared, options, world, stopwatch })
     }
 
-    async fn start(self, graph: Arc<JobGraph>, nodes: Vec<OfferedNode>) -> Result<Launched, PortError> {
+    async fn start(
+        self,
+        record: JobRecord,
+        graph: Arc<JobGraph>,
+        nodes: Vec<OfferedNode>,
+    ) -> Result<Launched, PortError> {
         let Self { prepared, options, world, stopwatch } = self;
         let Prepared { job, ledger, restore, restored_from, node, retained, .. } = prepared;
         let registry = Arc::clone(&world.registry);
-        let record = JobRecord {
-            program: graph.name.clone(),
-            configuration: options.properties.clone(),
-            parallelism: graph.parallelism(),
-            ..JobRecord::default()
-        };
         let batch = BatchLimit { rows: options.batch_rows, bytes: options.batch_bytes };
         let channels = ChannelOptions { credit: options.credit, batch };
         let arguments = JobArguments {

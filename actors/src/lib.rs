@@ -8,15 +8,19 @@
 //! | how a job is deployed, checkpointed, restarted and ended | [`job_master`] |
 //! | what job master and task managers say to each other | [`protocol`] |
 //! | how a job starts in this process | [`launch`] |
+//! | which jobs a cluster runs, and who gets its slots | [`dispatcher`] |
+//! | how nodes find each other, and what follows when one is lost | [`node`] |
 //! | what a node keeps of keyed state | [`local`] |
 //! | what is measured, and how it is told | [`metrics`], [`view`] |
 //! | which clock, threads and store are used | [`world`] |
 #![deny(missing_docs)]
 
+pub mod dispatcher;
 pub mod job_master;
 pub mod launch;
 pub mod local;
 pub mod metrics;
+pub mod node;
 pub mod protocol;
 pub mod subtask;
 pub mod task_manager;

@@ -372,3 +372,22 @@ fn a_second_run_over_the_output_of_a_running_one_is_refused() {
     assert_eq!(run(&place, &place.job(&[])).code, 0);
     assert_eq!(results(&place), undisturbed());
 }
+
+#[test]
+fn certificates_of_nodes_are_signed_by_one_authority_and_none_is_overwritten() {
+    let place = Place::new("certs");
+    let made = run(&place, &["certs", "--output", "certs", "one", "two"]);
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert_eq!(made.stdout.lines().count(), 2);
+    let more = run(&place, &["certs", "--output", "certs", "three"]);
+    assert_eq!(more.code, 0, "{}", more.stderr);
+    let now_ms = millstream_runtime::ports::Clock::now_ms(&millstream_actors::world::SystemClock);
+    for node in ["one", "two", "three"] {
+        let file = |name: String| place.path(&format!("certs/{name}"));
+        let (certificate, key) = (file(format!("{node}.pem")), file(format!("{node}.key")));
+        millstream_cluster::Certificates::load(&file("ca.pem".to_owned()), &certificate, &key, now_ms).unwrap();
+    }
+    let again = run(&place, &["certs", "--output", "certs", "one"]);
+    assert_eq!(again.code, 2, "{}", again.stderr);
+    assert!(again.stderr.contains("one.key"), "{}", again.stderr);
+}

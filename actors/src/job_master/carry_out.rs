@@ -115,10 +115,7 @@ impl JobMasterState {
     /// Nothing of the attempt is left on a node.
     pub(super) async fn stopped(&mut self, myself: &Myself, node: &NodeId, attempt: AttemptId) {
         if self.attempt == Some(attempt) {
-            let left = self.members.iter().filter(|(_, member)| member.node == *node && !member.gone);
-            for id in left.map(|(id, _)| *id).collect::<Vec<_>>() {
-                self.member_gone(id);
-            }
+            self.members_gone(node);
         }
         if let Some(canceling) = self.canceling.as_mut().filter(|canceling| canceling.attempt <= attempt) {
             canceling.on.remove(node);
@@ -128,15 +125,29 @@ impl JobMasterState {
         self.carry_out_job(myself, commands).await;
     }
 
+    /// Nothing of the attempt is left on a node; answers whether anything was.
+    fn members_gone(&mut self, node: &NodeId) -> bool {
+        let left = self.members.iter().filter(|(_, member)| member.node == *node && !member.gone);
+        let left: Vec<SubtaskId> = left.map(|(id, _)| *id).collect();
+        left.iter().for_each(|id| self.member_gone(*id));
+        !left.is_empty()
+    }
+
     /// A process of a node is lost, with every subtask that ran on it.
     pub(super) async fn node_lost(&mut self, myself: &Myself, process: &NodeProcess, reason: &str) {
         if !self.nodes.remove(process) {
             return;
         }
         let node = &process.node;
-        let carried = self.members.values().any(|member| member.node == *node && !member.gone);
-        if let Some(attempt) = self.attempt.filter(|_| carried) {
-            self.stopped(myself, node, attempt).await;
+        let (attempt, carried) = (self.attempt, self.members_gone(node));
+        // Whatever it still runs is of an old attempt from now on, and it will not say when that is gone.
+        if let Some(canceling) = &mut self.canceling {
+            canceling.on.remove(node);
+        }
+        let mut commands = Vec::new();
+        self.canceled_when_all_stopped(&mut commands);
+        self.carry_out_job(myself, commands).await;
+        if let Some(attempt) = attempt.filter(|_| carried) {
             let message = format!("task manager {process} was lost: {reason}");
             self.fail(myself, attempt, Failure::of_job(ErrorKind::Retry, message)).await;
         }

@@ -32,6 +32,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Generate,
     },
+    /// Make certificates for the nodes of a cluster, and the authority that signs them if there is none.
+    Certs(Certs),
     /// List the jobs of a running program.
     List(Remote),
     /// Show a job with its vertices and checkpoints.
@@ -91,6 +93,19 @@ pub(super) struct Settings {
     /// Set a key of the configuration; wins over file and environment.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub define: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Certs {
+    /// Folder of the authority (`ca.pem`, `ca.key`) and of what it signs (`NODE.pem`, `NODE.key`).
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Days that the certificates of nodes are valid.
+    #[arg(long, value_name = "N", default_value_t = 365)]
+    pub days: u32,
+    /// Names of nodes.
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,11 @@
 //!
 //! - [`arguments`]: what can be said
 //! - [`remote`]: clients of a running program
+//! - [`certificates`]: who may be a node of a cluster
 //! - [`local`]: jobs, sample data, savepoints, tables
 
 mod arguments;
+mod certificates;
 mod local;
 mod remote;
 
@@ -117,6 +119,7 @@ fn carry_out(arguments: Arguments, jobs: Vec<Job>, program: String) -> Result<u8
         Some(Command::Run(arguments)) => run(arguments, &jobs, program),
         Some(Command::Jobs { json }) => local::jobs(&jobs, json).map(done),
         Some(Command::Generate { what }) => generate(what).map(done),
+        Some(Command::Certs(certs)) => certificates::make(&certs).map(done),
         Some(Command::List(remote)) => remote::list(&remote).map(done),
         Some(Command::Describe(job)) => remote::describe(&job).map(done),
         Some(Command::Checkpoint(job)) => remote::checkpoint(&job).map(done),

@@ -37,18 +37,28 @@ impl Ground {
         Self { dir: dir.to_path_buf(), network: Arc::default() }
     }
 
-    /// Starts a task manager that can run this graph.
-    pub async fn node(&self, name: &str, slots: u32, graph: &JobGraph) -> Node {
-        let folder = Arc::new(NodeFolder::open(self.dir.join(name), [7; 16]).expect("nobody else has it"));
-        let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
-        let world = World {
+    /// What a task manager uses of the world.
+    pub fn world(&self, name: &str) -> World {
+        World {
             blobs: Arc::new(LocalBlobs::open(self.dir.join("checkpoints")).expect("a folder")),
             blocking: Arc::new(BlockingPool::new(tokio::runtime::Handle::current())),
             clock: Arc::new(SystemClock),
             failpoints: Failpoints::none(),
             registry: Arc::new(Registry::new("localhost", name, Default::default())),
             seed: 1,
-        };
+        }
+    }
+
+    /// Where a node keeps what is its own.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Starts a task manager that can run this graph.
+    pub async fn node(&self, name: &str, slots: u32, graph: &JobGraph) -> Node {
+        let folder = Arc::new(NodeFolder::open(self.dir.join(name), [7; 16]).expect("nobody else has it"));
+        let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
+        let world = self.world(name);
         let arguments = TaskManagerArguments {
             process: process.clone(),
             world,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use millstream::prelude::*;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
+use millstream_actors::protocol::JobRecord;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::JobStatus;
 use millstream_state::blob::Location;
@@ -16,6 +17,7 @@ use engine::*;
 
 mod cluster;
 mod network;
+mod quic;
 use cluster::{Ground, Node};
 
 const SPLITS: u64 = 4;
@@ -71,7 +73,7 @@ async fn launch(env: &Environment, ground: &Ground, names: &[&str], options: Lau
         nodes.push(ground.node(name, slots, &graph).await);
     }
     let offered = nodes.iter().map(Node::offered).collect();
-    (launch_on(offered, graph, options).await.expect("launched"), nodes)
+    (launch_on(offered, JobRecord::default(), Arc::new(graph), options).await.expect("launched"), nodes)
 }
 
 async fn end_nodes(nodes: Vec<Node>) {
@@ -111,7 +113,9 @@ fn a_lost_task_manager_comes_back_as_another_process_and_the_job_goes_on_exactly
         let graph = graph_of(&env);
         let mut nodes = vec![ground.node("a", 2, &graph).await, ground.node("b", 2, &graph).await];
         let offered = nodes.iter().map(Node::offered).collect();
-        let launched = launch_on(offered, graph.clone(), options(dir.path())).await.expect("launched");
+        let launched = launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
+            .await
+            .expect("launched");
         for round in 1..=6u64 {
             tap.release_all(100 * round - 50);
             until(async || report(&launched.handle).await.status == JobStatus::Running).await;
@@ -197,7 +201,10 @@ fn a_job_waits_for_the_slots_that_it_needs() {
         let env = sums(2, &tap, &Trap::default(), &target);
         let graph = graph_of(&env);
         let first = ground.node("a", 1, &graph).await;
-        let launched = launch_on(vec![first.offered()], graph.clone(), options(dir.path())).await.expect("launched");
+        let launched =
+            launch_on(vec![first.offered()], JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
+                .await
+                .expect("launched");
         until_status(&launched.handle, JobStatus::Created).await;
         let second = ground.node("b", 1, &graph).await;
         launched.handle.node_joined(second.offered());

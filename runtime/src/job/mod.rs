@@ -5,11 +5,13 @@
 //! - [`restart`]: whether and when a failed job is deployed again
 //! - [`exceptions`]: the failures a user can look at
 //! - [`placement`]: which node each subtask runs on
+//! - [`slots`]: which job has which slots
 
 pub mod exceptions;
 pub mod machine;
 pub mod placement;
 pub mod restart;
+pub mod slots;
 pub mod status;
 
 #[cfg(test)]

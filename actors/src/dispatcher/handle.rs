@@ -1,0 +1,73 @@
+//! What callers hold of the dispatcher: cheap to clone, every call a message.
+
+use millstream_runtime::ids::NodeProcess;
+use millstream_runtime::ports::PortError;
+use ractor::{Actor, ActorRef, RpcReplyPort};
+
+use super::actor::Dispatcher;
+use super::message::{DispatcherMessage, NodeReport, Submission};
+use crate::job_master::JobHandle;
+use crate::job_master::deployment::OfferedNode;
+
+/// Starts a dispatcher without nodes and jobs.
+///
+/// # Errors
+/// When its actor cannot be started.
+pub async fn start() -> Result<DispatcherHandle, PortError> {
+    let (actor, _joined) = Actor::spawn(None, Dispatcher, ())
+        .await
+        .map_err(|error| PortError::give_up(format!("the dispatcher could not be started: {error}")))?;
+    Ok(DispatcherHandle { actor })
+}
+
+/// The dispatcher of a cluster.
+#[derive(Clone)]
+pub struct DispatcherHandle {
+    actor: ActorRef<DispatcherMessage>,
+}
+
+impl DispatcherHandle {
+    /// A task manager is there.
+    pub fn node_joined(&self, node: OfferedNode) {
+        drop(self.actor.cast(DispatcherMessage::NodeJoined(node)));
+    }
+
+    /// A process is lost.
+    pub fn node_lost(&self, process: NodeProcess, reason: String) {
+        drop(self.actor.cast(DispatcherMessage::NodeLost(process, reason)));
+    }
+
+    /// Runs a job: it starts as soon as there are slots for it.
+    ///
+    /// # Errors
+    /// When it cannot be launched.
+    pub async fn submit(&self, submission: Submission) -> Result<JobHandle, PortError> {
+        self.call(|reply| DispatcherMessage::Submit(Box::new(submission), reply)).await?
+    }
+
+    /// All jobs, the newest last; ended ones too.
+    ///
+    /// # Errors
+    /// When the dispatcher is gone.
+    pub async fn jobs(&self) -> Result<Vec<JobHandle>, PortError> {
+        self.call(DispatcherMessage::Jobs).await
+    }
+
+    /// All task managers.
+    ///
+    /// # Errors
+    /// When the dispatcher is gone.
+    pub async fn nodes(&self) -> Result<Vec<NodeReport>, PortError> {
+        self.call(DispatcherMessage::Nodes).await
+    }
+
+    async fn call<A: Send + 'static>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<A>) -> DispatcherMessage,
+    ) -> Result<A, PortError> {
+        match self.actor.call(message, None).await {
+            Ok(ractor::rpc::CallResult::Success(answer)) => Ok(answer),
+            _ => Err(PortError::retry("the dispatcher is gone: its node is shutting down")),
+        }
+    }
+}

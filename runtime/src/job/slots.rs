@@ -1,0 +1,180 @@
+//! Who has which slots: nodes come and go with theirs, jobs claim as many as their widest vertex has subtasks. A job gets
+//! all that it lacks or nothing, so that two jobs never wait for each other's halves. Fed by the dispatcher.
+//!
+//! Invariant: no node has given more slots than it has, and none is given twice.
+
+use std::collections::BTreeMap;
+
+use super::placement::{SlotOffer, Spreading, take_slots};
+use crate::ids::{JobId, NodeId, NodeProcess};
+
+/// What a job may use of a node from now on: all its slots there, with those it had before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The job.
+    pub job: JobId,
+    /// The node.
+    pub process: NodeProcess,
+    /// Slots of it.
+    pub slots: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Claim {
+    job: JobId,
+    wanted: u32,
+    held: BTreeMap<NodeId, u32>,
+}
+
+/// The slots of all nodes.
+#[derive(Clone, Debug, Default)]
+pub struct SlotPool {
+    nodes: BTreeMap<NodeId, (NodeProcess, u32)>,
+    /// In the order in which the jobs came: the first is served first.
+    claims: Vec<Claim>,
+    spreading: Spreading,
+}
+
+impl SlotPool {
+    /// Without nodes and jobs.
+    #[must_use]
+    pub fn new(spreading: Spreading) -> Self {
+        Self { spreading, ..Self::default() }
+    }
+
+    /// A node is there with its slots, which one process never changes. It takes the place of an older process, whose slots nobody has any more.
+    pub fn join(&mut self, process: NodeProcess, slots: u32) -> Vec<Grant> {
+        if self.nodes.get(&process.node).is_none_or(|(known, _)| *known != process) {
+            self.forget(&process.node);
+            self.nodes.insert(process.node.clone(), (process, slots));
+        }
+        self.fill()
+    }
+
+    /// A process is lost; what jobs had there they get elsewhere, if there is something.
+    pub fn lose(&mut self, process: &NodeProcess) -> Vec<Grant> {
+        if self.nodes.get(&process.node).is_some_and(|(known, _)| known == process) {
+            self.forget(&process.node);
+        }
+        self.fill()
+    }
+
+    fn forget(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
+        for claim in &mut self.claims {
+            claim.held.remove(node);
+        }
+    }
+
+    /// A job wants so many slots.
+    pub fn claim(&mut self, job: JobId, wanted: u32) -> Vec<Grant> {
+        match self.claims.iter_mut().find(|claim| claim.job == job) {
+            Some(claim) => claim.wanted = wanted,
+            None => self.claims.push(Claim { job, wanted, held: BTreeMap::new() }),
+        }
+        self.fill()
+    }
+
+    /// A job has ended: its slots go to those that wait.
+    pub fn release(&mut self, job: JobId) -> Vec<Grant> {
+        self.claims.retain(|claim| claim.job != job);
+        self.fill()
+    }
+
+    /// Slots of a node that no job has.
+    #[must_use]
+    pub fn free(&self, node: &NodeId) -> u32 {
+        let total = self.nodes.get(node).map_or(0, |(_, slots)| *slots);
+        let given: u32 = self.claims.iter().filter_map(|claim| claim.held.get(node)).sum();
+        assert!(given <= total, "{node} has {total} slots and has given {given}");
+        total - given
+    }
+
+    /// All nodes with their slots, and how many of them are free.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeProcess, u32, u32)> {
+        self.nodes.iter().map(|(node, (process, slots))| (process, *slots, self.free(node)))
+    }
+
+    /// Gives every job what it lacks, if that much is free.
+    fn fill(&mut self) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        for index in 0..self.claims.len() {
+            let held: u32 = self.claims[index].held.values().sum();
+            let missing = self.claims[index].wanted.saturating_sub(held);
+            let offer = |node: &NodeId| SlotOffer { node: node.clone(), slots: self.free(node) };
+            let offers: Vec<SlotOffer> = self.nodes.keys().map(offer).collect();
+            let Ok(taken) = take_slots(&offers, missing, self.spreading) else { continue };
+            let mut touched: Vec<NodeId> = taken.clone();
+            touched.dedup();
+            let claim = &mut self.claims[index];
+            taken.into_iter().for_each(|node| *claim.held.entry(node).or_default() += 1);
+            grants.extend(touched.into_iter().map(|node| Grant {
+                job: claim.job,
+                process: self.nodes[&node].0.clone(),
+                slots: claim.held[&node],
+            }));
+        }
+        grants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeIncarnation;
+
+    fn process(name: &str, incarnation: u64) -> NodeProcess {
+        NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(incarnation) }
+    }
+
+    fn job(name: &str) -> JobId {
+        JobId::from_name(name)
+    }
+
+    fn grant(name: &str, process: NodeProcess, slots: u32) -> Grant {
+        Grant { job: job(name), process, slots }
+    }
+
+    #[test]
+    fn a_job_gets_all_that_it_wants_or_waits() {
+        let mut pool = SlotPool::new(Spreading::Spread);
+        assert_eq!(pool.claim(job("one"), 3), []);
+        assert_eq!(pool.join(process("a", 1), 2), []);
+        assert_eq!(pool.free(&NodeId("a".to_owned())), 2, "nothing is held while it waits");
+        assert_eq!(pool.join(process("b", 1), 2), [grant("one", process("a", 1), 2), grant("one", process("b", 1), 1)]);
+        assert_eq!(pool.claim(job("two"), 2), []);
+        assert_eq!(pool.release(job("one")), [grant("two", process("a", 1), 1), grant("two", process("b", 1), 1)]);
+    }
+
+    #[test]
+    fn what_a_lost_process_had_is_taken_elsewhere_or_from_its_successor() {
+        let mut pool = SlotPool::new(Spreading::Spread);
+        pool.join(process("a", 1), 2);
+        pool.join(process("b", 1), 2);
+        pool.claim(job("one"), 2);
+        assert_eq!(pool.lose(&process("b", 1)), [grant("one", process("a", 1), 2)]);
+        assert_eq!(pool.claim(job("two"), 1), []);
+        assert_eq!(pool.join(process("b", 2), 1), [grant("two", process("b", 2), 1)]);
+        assert_eq!(pool.lose(&process("b", 1)), [], "that one was lost before");
+        assert_eq!(pool.join(process("b", 3), 1), [grant("two", process("b", 3), 1)], "a restart nobody noticed");
+    }
+
+    #[test]
+    fn no_slot_is_given_twice_whatever_happens() {
+        let mut pool = SlotPool::new(Spreading::Spread);
+        let mut random = 7u64;
+        for _ in 0..2_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (what, which) = ((random >> 33) % 4, (random >> 40) % 3);
+            let (node, name) = (["a", "b", "c"][which as usize], ["x", "y", "z"][which as usize]);
+            match what {
+                0 => drop(pool.join(process(node, (random >> 50) % 3), 1 + (random >> 55) as u32 % 4)),
+                1 => drop(pool.lose(&process(node, (random >> 50) % 3))),
+                2 => drop(pool.claim(job(name), 1 + (random >> 55) as u32 % 5)),
+                _ => drop(pool.release(job(name))),
+            }
+            // `free` asserts the invariant.
+            assert!(pool.nodes().all(|(_, slots, free)| free <= slots));
+        }
+    }
+}
