@@ -236,14 +236,17 @@ impl SubtaskStateful {
     fn go_on(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
         self.encode_some(myself)?;
         let Some(driver) = &mut self.driver else { return Ok(()) };
+        let was_paused = driver.is_paused();
         let step = driver.step(&mut self.context)?;
+        let resumed = was_paused && !driver.is_paused();
         if driver.is_open() && !self.opened_told {
             self.opened_told = true;
             self.report(SubtaskReport::Running);
         }
         self.start_work(myself);
-        if self.context.take_resume_soon() {
-            self.wake(myself);
+        if resumed {
+            // What the rest of a batch or the last timers gave: nothing else may come for a long time.
+            self.send_flush(myself);
         }
         self.measure(&step);
         match step {
@@ -274,7 +277,8 @@ impl SubtaskStateful {
                     self.wake(myself);
                 }
             }
-            Step::Paused(_) => {
+            Step::Paused(Flow::Yielded) => self.wake(myself),
+            Step::Paused(Flow::Blocked | Flow::Waiting | Flow::Ready) => {
                 if self.encoding.is_some() {
                     self.wake(myself);
                 }
@@ -289,7 +293,7 @@ impl SubtaskStateful {
         let phase = match step {
             Step::Worked | Step::Snapshot(_) | Step::Abandoned(_) | Step::EndOfData => Phase::Busy,
             Step::Paused(Flow::Blocked) => Phase::BackPressured,
-            Step::Paused(Flow::Waiting | Flow::Ready) => Phase::Busy,
+            Step::Paused(Flow::Waiting | Flow::Yielded | Flow::Ready) => Phase::Busy,
             Step::Idle => Phase::Idle,
         };
         metrics.enter(phase, self.arguments.stopwatch.elapsed_ns());

@@ -36,7 +36,7 @@ impl SubtaskStateful {
         self.cuts.0 += 1;
         self.context.cut = Default::default();
         self.context.cut_number = self.cuts;
-        let _flow = driver.chain().stage().barrier(&barrier, &mut self.context)?;
+        driver.barrier(&barrier, &mut self.context)?;
         let now_ms = self.context.task.clock.now_ms();
         let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
         let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;

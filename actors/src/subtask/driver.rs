@@ -109,6 +109,12 @@ impl Driver {
         self.opened
     }
 
+    /// Whether the chain takes nothing more before it is resumed.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        !self.flow.is_ready()
+    }
+
     /// Whether this subtask reads a source.
     #[must_use]
     pub fn is_source(&self) -> bool {
@@ -140,12 +146,18 @@ impl Driver {
     /// # Errors
     /// When the chain fails.
     pub fn step(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {
+        if self.flow == Flow::Yielded
+            && self.opened
+            && let Some(action) = self.machine.next_between_timers()
+        {
+            return self.act(action, cx);
+        }
         if !self.flow.is_ready() || !self.opened {
             self.flow = self.chain.stage().resume(cx)?;
+            self.opened |= matches!(self.flow, Flow::Ready | Flow::Yielded);
             if !self.flow.is_ready() {
                 return Ok(Step::Paused(self.flow));
             }
-            self.opened = true;
             self.working = None;
         }
         if let Some(now_ms) = self.time_due.take() {
@@ -198,7 +210,13 @@ impl Driver {
     }
 
     fn step_input(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {
-        let Some(action) = self.machine.next_action() else { return Ok(Step::Idle) };
+        match self.machine.next_action() {
+            Some(action) => self.act(action, cx),
+            None => Ok(Step::Idle),
+        }
+    }
+
+    fn act(&mut self, action: Action<Parcel>, cx: &mut ChainContext) -> Result<Step, PortError> {
         match action {
             Action::Process(channel, parcel) => self.process(channel, parcel, cx)?,
             Action::Watermark(watermark) => {
@@ -224,6 +242,19 @@ impl Driver {
         self.flow = head.push_batch(self.inputs[channel.0 as usize], batch, cx)?;
         // The credit goes back when the batch has been processed, not when it was taken.
         self.working = (!self.flow.is_ready()).then_some(permit);
+        Ok(())
+    }
+
+    /// Takes the snapshot and passes the barrier on.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be taken.
+    pub fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> Result<(), PortError> {
+        let flow = self.chain.stage().barrier(barrier, cx)?;
+        // Timers that are still to fire ask for credit themselves.
+        if self.flow.is_ready() {
+            self.flow = flow;
+        }
         Ok(())
     }
 

@@ -334,7 +334,7 @@ impl Harness {
     /// When an input has not ended, a commit is missing, or user code, a source or a sink fails.
     pub fn finish(&mut self) -> Result<Snapshot> {
         self.run()?;
-        let running = self.tasks.iter().filter(|task| !task.ended).count();
+        let running = self.tasks.iter().filter(|task| !task.has_ended()).count();
         if running > 0 {
             return Err(
                 PortError::retry(format!("{running} subtasks still wait for input: end every input first")).into()

@@ -75,6 +75,92 @@ fn event_timers_fire_once_in_order_through_failures_and_other_parallelisms() {
     assert!(rows == wanted, "first difference: {:?}", rows.iter().zip(&wanted).find(|(row, wanted)| row != wanted));
 }
 
+/// Fires again and again at one watermark until it is told that it is enough.
+#[derive(Clone)]
+struct Endless {
+    fired: ValueState<u64, i64>,
+    enough: Arc<AtomicBool>,
+    trap: Trap,
+}
+
+impl KeyedProcessFunction for Endless {
+    type Key = u64;
+    type In = (u64, i64);
+    type Out = (u64, i64);
+
+    fn states(&mut self, visit: StateVisitor<'_, u64>) {
+        visit(&mut self.fired);
+    }
+
+    fn process(&mut self, (_, time): (u64, i64), cx: &mut KeyedContext<'_, u64, Self::Out>) -> Result<(), PortError> {
+        if time < 1_000 {
+            cx.register_event_time_timer(1_000);
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, u64, Self::Out>) -> Result<(), PortError> {
+        self.trap.step();
+        let times = self.fired.get(cx).copied().unwrap_or(0) + 1;
+        self.fired.set(cx, times);
+        let key = *cx.key();
+        cx.emit((key, times));
+        if !self.enough.load(Ordering::SeqCst) {
+            cx.register_event_time_timer(time + 1);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn checkpoints_failures_and_stops_go_through_a_watermark_whose_timers_never_end() {
+    const KEYS: u64 = 300;
+    let dir = tempfile::tempdir().expect("a folder");
+    let (tap, target, trap) = (Tap::new(1), Target::<(u64, i64)>::new(), Trap::default());
+    let enough = Arc::new(AtomicBool::new(false));
+    let build = |parallelism| {
+        let env = environment(parallelism);
+        let function = Endless { fired: ValueState::new("fired"), enough: Arc::clone(&enough), trap: trap.clone() };
+        // The last record carries event time behind everything that will ever be registered.
+        env.from_source("numbers", tapped(&tap, |_, n| (n, if n < KEYS { 1 } else { 1 << 40 })))
+            .assign_watermarks(Watermarks::monotonous(), |(_, time)| *time)
+            .uid("numbers")
+            .key_by(|(key, _)| *key)
+            .process(function)
+            .uid("timers")
+            .sink_to("out", MemorySink(Arc::clone(&target)))
+            .uid("out");
+        env
+    };
+    in_turns(dir.path(), &[2, 3, 1], build, async |round, launched| {
+        tap.release_all(KEYS + 1);
+        let shown = target.len();
+        // Rows are shown by checkpoints only, and the watermark is never through.
+        until(async || target.len() > shown + KEYS as usize).await;
+        if round == 1 {
+            let restarts = report(&launched.handle).await.restarts;
+            trap.spring();
+            until(async || report(&launched.handle).await.restarts > restarts).await;
+            until_status(&launched.handle, JobStatus::Running).await;
+            let completed = report(&launched.handle).await.checkpoints.counts().completed;
+            until_completed(&launched.handle, completed + 1).await;
+            let shown = target.len();
+            until(async || target.len() > shown + KEYS as usize).await;
+        }
+        if round == 2 {
+            enough.store(true, Ordering::SeqCst);
+            tap.close_all();
+        }
+    });
+    let mut rows = target.rows();
+    rows.sort_unstable();
+    for key in 0..KEYS {
+        let times: Vec<_> = rows.iter().filter(|(of, _)| *of == key).map(|(_, times)| *times).collect();
+        assert!(times.iter().copied().eq(1..=times.len() as i64), "key {key} has fired {times:?}");
+        assert!(!times.is_empty());
+    }
+}
+
 /// Tells each record again some milliseconds of processing time later; deletes every third timer.
 #[derive(Clone)]
 struct Later {

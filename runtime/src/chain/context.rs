@@ -136,7 +136,6 @@ pub struct ChainContext {
     /// Counters.
     pub counters: ChainCounters,
     wake_at: Option<Timestamp>,
-    resume_soon: bool,
 }
 
 impl ChainContext {
@@ -150,7 +149,6 @@ impl ChainContext {
             cut_number: crate::ids::CutNumber(0),
             counters: ChainCounters::default(),
             wake_at: None,
-            resume_soon: false,
         }
     }
 
@@ -174,16 +172,6 @@ impl ChainContext {
     /// Asks for a call of `processing_time` at or after this time of day.
     pub fn wake_at(&mut self, time_ms: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(time_ms, |earlier| earlier.min(time_ms)));
-    }
-
-    /// Asks to be resumed after others had their turn: for work of many batches that answers `Waiting` in between.
-    pub fn resume_soon(&mut self) {
-        self.resume_soon = true;
-    }
-
-    /// Whether an operator has asked to be resumed.
-    pub fn take_resume_soon(&mut self) -> bool {
-        std::mem::take(&mut self.resume_soon)
     }
 
     /// Takes the earliest time asked for.

@@ -2,7 +2,7 @@
 //!
 //! An operator owns its consumers and pushes batches into them: one virtual call per batch and operator, user closures
 //! monomorphised. When an output lacks credit or blocking work must come first, a push answers [`Flow::Blocked`] or
-//! [`Flow::Waiting`]; every operator on the way keeps what it has not processed behind a cursor, and goes on at
+//! [`Flow::Waiting`], or [`Flow::Yielded`] between two batches of timers; every operator on the way keeps what it has not processed behind a cursor, and goes on at
 //! [`Stage::resume`]. The last stage of a chain is an [`exchange`](crate::exchange) or a sink.
 //!
 //! - [`context`]: what operators share: work to start, the cut being made, counters
@@ -40,6 +40,9 @@ pub enum Flow {
     Blocked,
     /// Work was started whose completion is needed first: push nothing more until `resume` answers `Ready`.
     Waiting,
+    /// What was pushed has gone through, but for timers that are due: they fire at `resume`, a batch of them each time.
+    /// A watermark or a barrier may come in between; rows may not.
+    Yielded,
 }
 
 impl Flow {
@@ -53,7 +56,8 @@ impl Flow {
     pub fn and(self, other: Self) -> Self {
         match self {
             Self::Ready => other,
-            Self::Blocked | Self::Waiting => self,
+            Self::Yielded if other != Self::Ready => other,
+            Self::Blocked | Self::Waiting | Self::Yielded => self,
         }
     }
 }
@@ -126,7 +130,8 @@ pub trait Stage: Send {
         self.consumers(&mut |consumer| consumer.flush(cx))
     }
 
-    /// Takes the snapshot into `cx.cut` and passes the barrier on. Only called while the chain is ready.
+    /// Takes the snapshot into `cx.cut` and passes the barrier on. Only called while the chain is ready, or has yielded
+    /// between two timers.
     ///
     /// # Errors
     /// When the snapshot cannot be taken.

@@ -104,6 +104,29 @@ impl<P> Subtask<P> {
         }
     }
 
+    /// The next thing to do between two batches of timers: a later watermark, a snapshot, or to give one up. Rows, and
+    /// whatever came behind them, wait until all timers have fired.
+    pub fn next_between_timers(&mut self) -> Option<Action<P>> {
+        loop {
+            if let Some(action) = self.actions.front() {
+                return match action {
+                    Action::Watermark(_) | Action::Snapshot(_) | Action::Abandoned(_) => self.actions.pop_front(),
+                    Action::Process(..) | Action::Idle(_) | Action::EndOfInput => None,
+                };
+            }
+            let (channel, element) = self.arrived.front()?;
+            if matches!(element, Element::Batch(_)) && !self.alignment.is_blocked(*channel) {
+                return None;
+            }
+            let (channel, element) = self.arrived.pop_front()?;
+            if self.alignment.is_blocked(channel) {
+                self.parked[channel.0 as usize].push_back(element);
+            } else {
+                self.handle(channel, element);
+            }
+        }
+    }
+
     fn handle(&mut self, channel: ChannelIndex, element: Element<P>) {
         match element {
             Element::Batch(payload) => {

@@ -126,6 +126,67 @@ fn an_abort_at_any_moment_never_blocks_or_loses_a_batch() {
     assert_eq!(outcomes, BTreeSet::from([1, 2]), "an abort comes in time, or too late to matter");
 }
 
+/// Each watermark keeps the chain busy with its timers for some steps, in which rows may not come.
+fn run_with_timers(order: &[usize], channels: usize, mode: CheckpointingMode, steps: usize) -> Vec<Action<u64>> {
+    let mut script = script(mode);
+    script.insert(1, Element::Watermark(5));
+    script.insert(4, Element::Watermark(9));
+    let mut subtask = Subtask::new(channels);
+    let mut taken = vec![0; channels];
+    let mut actions = Vec::new();
+    let mut firing = 0;
+    let mut work = |subtask: &mut Subtask<u64>, firing: &mut usize| {
+        let was_firing = *firing > 0;
+        let action = if was_firing { subtask.next_between_timers() } else { subtask.next_action() };
+        *firing = firing.saturating_sub(1);
+        match &action {
+            Some(Action::Watermark(_)) => *firing = steps,
+            Some(Action::Process(..) | Action::Idle(_) | Action::EndOfInput) => {
+                assert!(!was_firing, "while timers fire there are no rows, and the end does not come: {action:?}");
+            }
+            Some(Action::Snapshot(_) | Action::Abandoned(_)) | None => {}
+        }
+        let is_done = action.is_none() && !was_firing;
+        actions.extend(action);
+        is_done
+    };
+    for channel in order {
+        subtask.receive(ChannelIndex(u32::try_from(*channel).expect("small")), script[taken[*channel]].clone());
+        taken[*channel] += 1;
+        work(&mut subtask, &mut firing);
+    }
+    while !work(&mut subtask, &mut firing) {}
+    assert!(!subtask.is_aligning() && subtask.queued_batches() == 0, "nothing stays parked");
+    actions
+}
+
+#[test]
+fn a_barrier_between_timers_keeps_the_cut_in_every_interleaving() {
+    let mut early = 0;
+    for mode in [CheckpointingMode::ExactlyOnce, CheckpointingMode::AtLeastOnce] {
+        for channels in 1..=2 {
+            interleavings(channels, 7, &mut |order| {
+                for steps in [0, 2, 5] {
+                    let actions = run_with_timers(order, channels, mode, steps);
+                    check(&actions, channels, mode, false);
+                    let watermarks = actions.iter().filter_map(|action| match action {
+                        Action::Watermark(watermark) => Some(*watermark),
+                        _ => None,
+                    });
+                    assert!(watermarks.clone().is_sorted(), "event time never goes back");
+                    assert_eq!(watermarks.max(), Some(crate::time::MAX_TIMESTAMP));
+                    let after = |action: &Action<u64>| matches!(action, Action::Watermark(_));
+                    early += actions
+                        .windows(2)
+                        .filter(|pair| steps > 1 && after(&pair[0]) && matches!(pair[1], Action::Snapshot(_)))
+                        .count();
+                }
+            });
+        }
+    }
+    assert!(early > 1_000, "barriers do get through while timers fire: {early}");
+}
+
 #[test]
 fn a_newer_barrier_replaces_one_that_cannot_complete() {
     let mut subtask = Subtask::new(2);

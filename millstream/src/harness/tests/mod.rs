@@ -4,6 +4,7 @@
 
 mod backpressure;
 mod broadcast;
+mod half_fired;
 mod partitioning;
 mod rescale;
 mod stateless;

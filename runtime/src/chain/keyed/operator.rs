@@ -43,6 +43,8 @@ pub struct Keyed<F: KeyedBroadcastFunction, S> {
     /// The keys of the next rows; kept for its memory only.
     keys: Vec<KeyContext<F::Key>>,
     watermark: Timestamp,
+    /// The watermark last passed on: every timer up to it has fired.
+    passed: Timestamp,
     now_ms: Timestamp,
 }
 
@@ -76,7 +78,7 @@ where
             end_of_input: false,
         };
         let (keys, watermark, now_ms) = (Vec::with_capacity(LOOK_AHEAD), MIN_TIMESTAMP, MIN_TIMESTAMP);
-        Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, now_ms })
+        Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, passed: watermark, now_ms })
     }
 
     /// Goes on with everything held, in order; stops at the first thing that has to wait.
@@ -202,11 +204,11 @@ where
             return Ok(flow);
         }
         if self.backend.event_timers.earliest().is_some_and(|time| time <= watermark) {
-            cx.resume_soon();
-            return Ok(Flow::Waiting);
+            return Ok(Flow::Yielded);
         }
         self.held.watermark = None;
         self.watermark = watermark;
+        self.passed = watermark;
         self.outputs.consumers(&mut |consumer| consumer.watermark(watermark, cx))
     }
 
@@ -230,8 +232,7 @@ where
             return Ok(flow);
         }
         if self.backend.processing_timers.earliest().is_some_and(|time| time <= now_ms) {
-            cx.resume_soon();
-            return Ok(Flow::Waiting);
+            return Ok(Flow::Yielded);
         }
         self.held.processing_time = None;
         Ok(Flow::Ready)
@@ -272,12 +273,19 @@ where
 
     fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
         self.backend.open(cx);
+        // The cut may have been taken while timers of its watermark were still to fire: they fire before anything else,
+        // and the watermark is passed on behind them, which the cut was too early for.
+        let floor = cx.task.watermark_floor.iter().copied().min();
+        self.held.watermark = floor.filter(|floor| *floor > MIN_TIMESTAMP);
         let flow = self.outputs.consumers(&mut |consumer| consumer.open(cx))?;
         Ok(if self.backend.is_waiting() { Flow::Waiting } else { flow })
     }
 
     fn watermark(&mut self, watermark: Timestamp, cx: &mut ChainContext) -> ChainResult {
-        self.held.watermark = Some(watermark);
+        // After a restore the inputs may be behind what this operator had seen already.
+        if watermark >= self.passed {
+            self.held.watermark = self.held.watermark.max(Some(watermark));
+        }
         self.run(cx)
     }
 
