@@ -33,6 +33,8 @@ pub struct Barrier {
     pub purpose: Purpose,
     /// Whether channels wait for each other.
     pub mode: CheckpointingMode,
+    /// When it was triggered, in milliseconds since the epoch: every subtask tells how long it was on its way.
+    pub triggered_ms: i64,
 }
 
 /// What a snapshot is for.

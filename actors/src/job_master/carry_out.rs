@@ -356,7 +356,7 @@ impl JobMasterState {
     }
 
     fn send_triggers(&self, barrier: Barrier, drain: bool) {
-        self.to_all(&Order::Trigger { barrier, drain, triggered_ms: self.now_ms() });
+        self.to_all(&Order::Trigger { barrier, drain });
     }
 
     /// Sends an enumerator to look for splits.

@@ -54,8 +54,6 @@ pub enum Order {
         barrier: Barrier,
         /// End the input before it.
         drain: bool,
-        /// When it was triggered, milliseconds since the epoch.
-        triggered_ms: Timestamp,
     },
     /// A checkpoint is complete: for all subtasks here.
     Complete {

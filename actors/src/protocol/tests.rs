@@ -50,6 +50,7 @@ fn barrier() -> Barrier {
         attempt: attempt(),
         purpose: Purpose::StopWithSavepoint,
         mode: CheckpointingMode::ExactlyOnce,
+        triggered_ms: 1_234,
     }
 }
 
@@ -97,7 +98,7 @@ fn what_task_managers_are_told_round_trips() {
     let complete = |position| Order::Complete { checkpoint: CheckpointId(1), purpose: Purpose::Checkpoint, position };
     let orders = [
         Order::Assign { subtask: id(1), splits },
-        Order::Trigger { barrier: barrier(), drain: true, triggered_ms: 1_234 },
+        Order::Trigger { barrier: barrier(), drain: true },
         complete(position),
         complete(None),
         Order::Abort(CheckpointId(4)),

@@ -14,6 +14,7 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::segment::SegmentContext;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::alignment::AlignmentTimes;
 use super::driver::{Driver, Step};
 use super::message::{Deployment, SubtaskMessage};
 use super::snapshot::{Encoding, Snapshots};
@@ -75,7 +76,7 @@ pub struct SubtaskStateful {
     finishing: bool,
     finished: bool,
     pub(super) cuts: CutNumber,
-    pub(super) triggered_ms: Timestamp,
+    pub(super) alignment: AlignmentTimes,
 }
 
 impl Actor for SubtaskActor {
@@ -113,7 +114,7 @@ impl Actor for SubtaskActor {
             finishing: false,
             finished: false,
             cuts: CutNumber(0),
-            triggered_ms: 0,
+            alignment: AlignmentTimes::default(),
         })
     }
 
@@ -159,8 +160,7 @@ impl SubtaskStateful {
                     source.assign(splits, initial, last, floor)?;
                 }
             }
-            SubtaskMessage::Trigger { barrier, drain, triggered_ms } => {
-                self.triggered_ms = triggered_ms;
+            SubtaskMessage::Trigger { barrier, drain } => {
                 if let Some(driver) = &mut self.driver {
                     driver.trigger(barrier, drain);
                 }
@@ -296,10 +296,12 @@ impl SubtaskStateful {
             Step::Paused(Flow::Waiting | Flow::Yielded | Flow::Ready) => Phase::Busy,
             Step::Idle => Phase::Idle,
         };
-        metrics.enter(phase, self.arguments.stopwatch.elapsed_ns());
+        let now_ns = self.arguments.stopwatch.elapsed_ns();
+        metrics.enter(phase, now_ns);
         if let Some(driver) = &mut self.driver {
-            let input = std::mem::take(&mut driver.input.records);
-            metrics.add_in(input, std::mem::take(&mut driver.input.bytes));
+            let (records, bytes) = (std::mem::take(&mut driver.input.records), std::mem::take(&mut driver.input.bytes));
+            metrics.add_in(records, bytes);
+            self.alignment.stepped(driver.machine().aligning(), bytes, now_ns);
             metrics.set_input_watermark(driver.input.watermark);
             metrics.set_queued_batches(driver.machine().queued_batches() as u64);
         }

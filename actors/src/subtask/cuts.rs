@@ -15,6 +15,7 @@ use millstream_state::segment::{Chain, Compaction, SegmentReader, compact};
 use ractor::ActorRef;
 
 use super::actor::SubtaskStateful;
+use super::alignment::Aligned;
 use super::message::SubtaskMessage;
 use super::snapshot::{Compacted, Encoding, Written};
 use crate::local::Folder;
@@ -23,6 +24,10 @@ use crate::world::caught;
 
 /// Merged segments are split by key groups above about this size.
 const COMPACTED_BYTES: u64 = 256 << 20;
+
+fn milliseconds(nanoseconds: u64) -> i64 {
+    i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX)
+}
 
 impl SubtaskStateful {
     pub(super) fn snapshot(&mut self, myself: &ActorRef<SubtaskMessage>, barrier: Barrier) -> Result<(), PortError> {
@@ -36,14 +41,21 @@ impl SubtaskStateful {
         self.cuts.0 += 1;
         self.context.cut = Default::default();
         self.context.cut_number = self.cuts;
+        let Aligned { duration_ns, processed_bytes } = self.alignment.completed(barrier.checkpoint, started_ns);
+        let alignment_ms = milliseconds(duration_ns);
+        let on_the_way_ms = self.context.task.clock.now_ms() - barrier.triggered_ms;
+        // The clocks of two nodes need not agree.
+        let start_delay_ms = (on_the_way_ms - alignment_ms).max(0);
+        let nanoseconds = |ms: i64| ms.saturating_mul(1_000_000);
+        self.arguments.metrics.checkpoint_aligned(nanoseconds(start_delay_ms), nanoseconds(alignment_ms));
         driver.barrier(&barrier, &mut self.context)?;
-        let now_ms = self.context.task.clock.now_ms();
-        let start_delay_ms = if driver.is_source() { now_ms - self.triggered_ms } else { 0 };
         let sync_ns = self.arguments.stopwatch.elapsed_ns() - started_ns;
         self.longest_step_ns = sync_ns;
         let metrics = AckMetrics {
             start_delay_ms,
-            sync_duration_ms: i64::try_from(sync_ns / 1_000_000).unwrap_or(i64::MAX),
+            alignment_ms,
+            processed_bytes,
+            sync_duration_ms: milliseconds(sync_ns),
             ..AckMetrics::default()
         };
         let watermark = driver.cut_watermark(&self.context.task.watermark_floor);
@@ -95,7 +107,7 @@ impl SubtaskStateful {
             None => {
                 let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
                 let mut metrics = written.metrics;
-                metrics.async_duration_ms = i64::try_from(asynchronous / 1_000_000).unwrap_or(i64::MAX);
+                metrics.async_duration_ms = milliseconds(asynchronous);
                 metrics.longest_step_us = i64::try_from(self.longest_step_ns / 1_000).unwrap_or(i64::MAX);
                 let ack = Ack {
                     checkpoint,

@@ -46,8 +46,6 @@ pub enum SubtaskMessage {
         barrier: Barrier,
         /// End the input before it.
         drain: bool,
-        /// When it was triggered, milliseconds since the epoch.
-        triggered_ms: Timestamp,
     },
     /// A checkpoint is complete.
     Complete {

@@ -64,9 +64,9 @@ impl Attempt {
                     drop(task.actor.cast(SubtaskMessage::Assign(splits)));
                 }
             }
-            (Stage::Running, Order::Trigger { barrier, drain, triggered_ms }) => {
+            (Stage::Running, Order::Trigger { barrier, drain }) => {
                 for task in self.tasks.values().filter(|task| task.is_source) {
-                    drop(task.actor.cast(SubtaskMessage::Trigger { barrier, drain, triggered_ms }));
+                    drop(task.actor.cast(SubtaskMessage::Trigger { barrier, drain }));
                 }
             }
             (Stage::Running, Order::Complete { checkpoint, purpose, position }) => {

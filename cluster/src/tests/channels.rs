@@ -118,6 +118,7 @@ async fn elements_of_all_kinds_arrive_in_order_and_a_channel_ends_without_failur
         attempt: channel(1).attempt,
         purpose: Purpose::Checkpoint,
         mode: CheckpointingMode::ExactlyOnce,
+        triggered_ms: 1,
     };
     let rows = Rows { values: vec![1u64, 2, 3], timestamps: vec![10, 20, 30] };
     let permit = sender.credit.take(1);

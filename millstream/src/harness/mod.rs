@@ -302,7 +302,7 @@ impl Harness {
         }
         let checkpoint = self.state.checkpoint;
         let attempt = attempt(self.state.attempt);
-        let barrier = Barrier { checkpoint, attempt, purpose, mode: CheckpointingMode::ExactlyOnce };
+        let barrier = Barrier { checkpoint, attempt, purpose, mode: CheckpointingMode::ExactlyOnce, triggered_ms: 0 };
         self.tasks.iter_mut().for_each(|task| task.trigger(barrier));
         while self.missing_cuts > 0 {
             if !self.round()? && self.missing_cuts > 0 {

@@ -47,10 +47,11 @@ impl Alignment {
         }
     }
 
-    /// The checkpoint under way.
+    /// The checkpoint some of whose barriers have come, the oldest of several.
     #[must_use]
-    pub fn current(&self) -> Option<CheckpointId> {
-        self.current.map(|barrier| barrier.checkpoint)
+    pub fn under_way(&self) -> Option<CheckpointId> {
+        let waited_for = self.current.map(|barrier| barrier.checkpoint);
+        waited_for.or_else(|| self.counting.keys().next().copied())
     }
 
     /// Whether elements of this channel have to wait.

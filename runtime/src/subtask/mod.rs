@@ -76,10 +76,10 @@ impl<P> Subtask<P> {
         self.queued_batches
     }
 
-    /// Whether an alignment is under way.
+    /// The checkpoint some of whose barriers have come, the oldest of several.
     #[must_use]
-    pub fn is_aligning(&self) -> bool {
-        self.alignment.current().is_some()
+    pub fn aligning(&self) -> Option<CheckpointId> {
+        self.alignment.under_way()
     }
 
     /// The checkpoint was aborted: stop waiting for it.

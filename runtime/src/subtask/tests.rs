@@ -7,7 +7,13 @@ use crate::element::{CheckpointingMode, Purpose};
 use crate::ids::AttemptId;
 
 fn barrier(checkpoint: u64, mode: CheckpointingMode) -> Barrier {
-    Barrier { checkpoint: CheckpointId(checkpoint), attempt: AttemptId::default(), purpose: Purpose::Checkpoint, mode }
+    Barrier {
+        checkpoint: CheckpointId(checkpoint),
+        attempt: AttemptId::default(),
+        purpose: Purpose::Checkpoint,
+        mode,
+        triggered_ms: 0,
+    }
 }
 
 /// What one channel delivers, in order: rows are numbered by the barrier they stand before.
@@ -55,7 +61,7 @@ fn run(order: &[usize], channels: usize, mode: CheckpointingMode, abort_at: Opti
         taken[*channel] += 1;
         actions.extend(std::iter::from_fn(|| subtask.next_action()));
     }
-    assert!(!subtask.is_aligning() && subtask.queued_batches() == 0, "nothing stays parked");
+    assert!(subtask.aligning().is_none() && subtask.queued_batches() == 0, "nothing stays parked");
     actions
 }
 
@@ -156,7 +162,7 @@ fn run_with_timers(order: &[usize], channels: usize, mode: CheckpointingMode, st
         work(&mut subtask, &mut firing);
     }
     while !work(&mut subtask, &mut firing) {}
-    assert!(!subtask.is_aligning() && subtask.queued_batches() == 0, "nothing stays parked");
+    assert!(subtask.aligning().is_none() && subtask.queued_batches() == 0, "nothing stays parked");
     actions
 }
 

@@ -134,7 +134,8 @@ fn a_checkpoint_goes_from_enumerators_to_triggers_to_record_to_completion() {
     let enumerators = vec![(subtask(1).vertex, crate::ids::OperatorUid("source".to_owned()), vec![7])];
     driver.coordinator.enumerators_snapshotted(id(1), enumerators.clone(), 1_001, &mut driver.out);
     let mode = CheckpointingMode::ExactlyOnce;
-    let barrier = Barrier { checkpoint: id(1), attempt: attempt(0), purpose: Purpose::Checkpoint, mode };
+    let barrier =
+        Barrier { checkpoint: id(1), attempt: attempt(0), purpose: Purpose::Checkpoint, mode, triggered_ms: 1_000 };
     assert_eq!(driver.commands(), [Command::SendTriggers { barrier, drain: false }]);
     assert_eq!(driver.ack(1, 2, 1_002), AckReply::Success);
     assert_eq!(driver.commands(), []);
