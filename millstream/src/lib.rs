@@ -8,6 +8,7 @@
 //! | how a job is tested without a cluster | [`harness`] |
 //! | what can go wrong before it runs | [`error`] |
 //! | the command line of such a program | [`main`] |
+//! | which build a program is | [`executable`] |
 //! | how a running program is spoken to | [`client`] |
 //!
 //! ```no_run
@@ -63,6 +64,7 @@
 mod cli;
 pub mod client;
 pub mod error;
+pub mod executable;
 pub mod harness;
 pub mod jobs;
 pub mod prelude;
