@@ -4,38 +4,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_runtime::batch::BatchLimit;
-use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Retained};
+use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
-use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::{
-    AttemptId, AttemptNumber, CheckpointId, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess,
-};
-use millstream_runtime::job::{Options as JobOptions, RestartOptions};
+use millstream_runtime::ids::{CheckpointId, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess};
+use millstream_runtime::job::RestartOptions;
 use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
 use millstream_state::blob::{Location, Stores};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
-use millstream_state::log::{
-    AppendOutcome, JobLog, LogState, Retention, TerminalState, WriterNonce, read_manifest, recover,
-};
+use millstream_state::log::{AppendOutcome, JobLog, JobRecord, TerminalState, WriterNonce, recover};
 use millstream_state::names::job_folder;
-use millstream_state::savepoint::read_savepoint;
-use ractor::Actor;
 
-use crate::job_master::deployment::{Blueprint, OfferedNode};
-use crate::job_master::records::Ledger;
-use crate::job_master::restore::Restored;
-use crate::job_master::{JobArguments, JobHandle, JobMaster};
+use crate::job_master::JobHandle;
+use crate::job_master::deployment::OfferedNode;
 use crate::metrics::Registry;
-use crate::protocol::deploy::{ChannelOptions, JobRecord, Recorded};
+use crate::protocol::deploy::Recorded;
 use crate::task_manager::{self, NoTransport, TaskManagerArguments};
-use crate::world::{BlockingPool, Stopwatch, SystemClock, World};
+use crate::world::{BlockingPool, Stopwatch, SystemClock, World, blocking};
 
 mod guard;
+pub mod sealed;
+mod starting;
+
+use starting::{Making, Starting, check_transaction_timeout};
 
 /// The file in the state folder that names its present job.
 const CURRENT_JOB: &str = "current-job";
@@ -219,7 +213,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
     })
     .await?;
     let offered = OfferedNode { process, slots: graph.parallelism(), gateway: Arc::new(task_manager) };
-    let record = JobRecord { program: graph.name.clone(), parallelism: graph.parallelism(), ..JobRecord::default() };
+    let record = JobRecord { name: graph.name.clone(), ..JobRecord::default() };
     launching.start(record, graph, vec![offered]).await
 }
 
@@ -255,13 +249,8 @@ impl Launching {
         let prepared = {
             let options = options.clone();
             let (name, outputs) = (graph.name.clone(), graph.sink_outputs().collect::<Vec<_>>());
-            let (sender, receiver) = tokio::sync::oneshot::channel();
             let pool = BlockingPool::new(handle.clone());
-            millstream_runtime::ports::Blocking::run(
-                &pool,
-                Box::new(move || drop(sender.send(prepare(&name, &options, &outputs, seed)))),
-            );
-            receiver.await.map_err(|_| PortError::give_up("the state folder could not be prepared"))??
+            blocking(&pool, move || prepare(&name, &options, &outputs, seed)).await??
         };
         for name in &graph.without_uid {
             tracing::warn!("operator '{name}' keeps state but has no uid: changing the job may lose track of it");
@@ -284,50 +273,14 @@ impl Launching {
         nodes: Vec<OfferedNode>,
     ) -> Result<Launched, PortError> {
         let Self { prepared, options, world, stopwatch } = self;
-        let Prepared { job, ledger, restore, restored_from, node, retained, .. } = prepared;
-        let registry = Arc::clone(&world.registry);
-        let batch = BatchLimit { rows: options.batch_rows, bytes: options.batch_bytes };
-        let channels = ChannelOptions { credit: options.credit, batch };
-        let arguments = JobArguments {
-            blueprint: Blueprint { job, graph, record, channels, fold_lag: options.fold_lag, world },
-            ledger,
-            checkpoints: options.checkpoints,
-            retained,
-            job: JobOptions { restart: options.restart, exception_history_size: options.exception_history_size },
-            restore,
-            allow_non_restored_state: options.allow_non_restored_state,
-            allow_fallback: options.allow_fallback,
-            savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string()),
-            properties: options.properties,
-            nodes,
-            node: Some(node),
-        };
-        let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
-            .await
-            .map_err(|error| PortError::give_up(format!("the job could not be started: {error}")))?;
-        Ok(Launched { handle: JobHandle::new(job, master), registry, restored_from, stopwatch })
+        let Prepared { starting, node, .. } = prepared;
+        starting.spawn(Making { graph, record, options, world, stopwatch, nodes, node: Some(node) }).await
     }
-}
-
-/// A transaction must outlive the time between two checkpoints and an outage, or data would be lost in silence.
-fn check_transaction_timeout(graph: &JobGraph, options: &LaunchOptions) -> Result<(), PortError> {
-    let Some((sink, timeout_ms)) = &graph.transaction_timeout else { return Ok(()) };
-    let interval_ms = options.checkpoints.interval_ms.unwrap_or(0) + options.checkpoints.timeout_ms;
-    if i64::try_from(*timeout_ms).unwrap_or(i64::MAX) < interval_ms {
-        return Err(PortError::fix_input(format!(
-            "sink '{sink}' keeps a transaction for {timeout_ms} ms, but a checkpoint may take up to {interval_ms} ms (interval + timeout): raise the sink's time-out or lower execution.checkpointing.timeout"
-        )));
-    }
-    Ok(())
 }
 
 struct Prepared {
-    job: JobId,
-    ledger: Box<Ledger>,
-    restore: Option<Restored>,
-    restored_from: Option<String>,
+    starting: Starting,
     node: Arc<NodeFolder>,
-    retained: Vec<Retained>,
     blobs: Arc<dyn BlobStore>,
 }
 
@@ -367,39 +320,12 @@ fn prepare(
         set_current_job(dir, job)?;
     }
     let log = take_the_lead(&blobs, job, seed, options)?;
-    let epoch = log.epoch();
-    let restore = match &start_from {
-        StartFrom::Savepoint(path) => Some(import(path, options, &*blobs, job, epoch)?),
-        StartFrom::Nothing => None,
-        // The job master looks for the newest whole checkpoint, for this deployment as for every later one. Before the
-        // first one, the savepoint that the run was started from is where it stands.
-        StartFrom::Latest => match &log.state().started_from {
-            Some(path) if log.state().retained.is_empty() => {
-                Some(import(&Location::parse(path)?, options, &*blobs, job, epoch)?)
-            }
-            _ => None,
-        },
-    };
-    let restored_from = match &restore {
-        Some(restored) => Some(format!("savepoint {} ({})", restored.manifest.checkpoint, restored.path)),
-        None => {
-            log.state().retained.last().map(|kept| format!("checkpoint {} ({})", kept.checkpoint, kept.manifest.path))
-        }
-    };
-    let retained = retained(&*blobs, log.state());
-    let ledger = Ledger {
-        job,
-        log,
-        retention: Retention::new(job),
-        blobs: Arc::clone(&blobs),
-        stores: options.stores.clone(),
-        failpoints: options.failpoints.clone(),
-    };
-    Ok(Prepared { job, ledger: Box::new(ledger), restore, restored_from, node, retained, blobs })
+    let starting = Starting::of_log(job, log, &start_from, options, &blobs)?;
+    Ok(Prepared { starting, node, blobs })
 }
 
 /// Opens the checkpoint store after a trial, and tries out where savepoints go: later would be too late for the user.
-fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
+pub(crate) fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
     let trial = format!("{seed:016x}");
     let checkpoints = options.checkpoints();
     let blobs = options.stores.open_tried(&checkpoints, &trial)?;
@@ -430,34 +356,6 @@ fn take_the_lead(
     }
 }
 
-/// Copies a savepoint into the store of the job: the savepoint stays the user's, and may be deleted at once.
-fn import(
-    path: &Location,
-    options: &LaunchOptions,
-    blobs: &dyn BlobStore,
-    job: JobId,
-    epoch: Epoch,
-) -> Result<Restored, PortError> {
-    let savepoint = read_savepoint(&options.stores, path)?;
-    let attempt = AttemptId { epoch, attempt: AttemptNumber(0) };
-    let manifest = savepoint.import(blobs, job, attempt)?;
-    let path = savepoint.path.to_string();
-    Ok(Restored { manifest: Arc::new(manifest), path, is_savepoint: true })
-}
-
-/// The checkpoints of the log as the coordinator counts them.
-fn retained(blobs: &dyn BlobStore, state: &LogState) -> Vec<Retained> {
-    state
-        .retained
-        .iter()
-        .map(|kept| {
-            // A damaged manifest is found again, and told, when the restore is planned.
-            let purpose = read_manifest(blobs, &kept.manifest).map_or(Purpose::Checkpoint, |manifest| manifest.purpose);
-            Retained { checkpoint: kept.checkpoint, purpose }
-        })
-        .collect()
-}
-
 /// Whether the job starts from a checkpoint in this folder.
 fn is_inside(start_from: &StartFrom, folder: &Location) -> bool {
     matches!(start_from, StartFrom::Savepoint(path) if path.is_inside(folder))
@@ -473,11 +371,11 @@ fn remove(folder: &Path) -> Result<(), PortError> {
 }
 
 /// A number that differs from process to process: the time of day and the process id.
-fn seed(clock: &dyn Clock) -> u64 {
+pub(crate) fn seed(clock: &dyn Clock) -> u64 {
     let now = clock.now_ms().cast_unsigned();
     now.rotate_left(20) ^ u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-fn nonce(seed: u64, purpose: u64) -> [u8; 16] {
+pub(crate) fn nonce(seed: u64, purpose: u64) -> [u8; 16] {
     JobId::from_name(&format!("{seed:016x} {purpose}")).0
 }

@@ -9,6 +9,7 @@
 //! | what job master and task managers say to each other | [`protocol`] |
 //! | how a job starts in this process | [`launch`] |
 //! | which jobs a cluster runs, and who gets its slots | [`dispatcher`] |
+//! | who leads a cluster, and what a standby does | [`leadership`] |
 //! | how nodes find each other, and what follows when one is lost | [`node`] |
 //! | what a node keeps of keyed state | [`local`] |
 //! | what is measured, and how it is told | [`metrics`], [`view`] |
@@ -18,6 +19,7 @@
 pub mod dispatcher;
 pub mod job_master;
 pub mod launch;
+pub mod leadership;
 pub mod local;
 pub mod metrics;
 pub mod node;

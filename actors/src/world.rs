@@ -40,6 +40,19 @@ pub fn caught<R>(work: impl FnOnce() -> R) -> Result<R, PortError> {
     })
 }
 
+/// Runs blocking work and waits for what it returns.
+///
+/// # Errors
+/// When it panics, or the executor is shutting down.
+pub async fn blocking<R: Send + 'static>(
+    executor: &dyn Blocking,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PortError> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    executor.run(Box::new(move || drop(sender.send(caught(work)))));
+    receiver.await.map_err(|_| PortError::retry("the process is shutting down"))?
+}
+
 /// Blocking work on tokio's pool of blocking threads.
 pub struct BlockingPool {
     runtime: tokio::runtime::Handle,

@@ -1,23 +1,52 @@
-//! The loop of the dispatcher. Launching a job takes a while and happens beside it.
+//! The loop of the dispatcher. Preparing a job takes a while and happens beside it, as does writing a record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_runtime::ids::{JobId, NodeId, NodeProcess};
+use millstream_runtime::job::JobStatus;
 use millstream_runtime::job::placement::Spreading;
 use millstream_runtime::job::slots::{Grant, SlotPool};
-use millstream_runtime::ports::PortError;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_state::log::{ClusterLog, ClusterRecord, JobLog, JobRecord, KnownJob, TakenJob, TerminalState};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::message::{DispatcherMessage, NodeReport, Submission, Submitted};
+use super::journal::{Journal, Next, Written};
+use super::message::{After, DispatcherMessage, NodeReport, Prepared, Submission, Submissions, SubmitReply};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
-use crate::launch::launch_on;
+use crate::job_master::handle::JobOutcome;
+use crate::launch::sealed::{SealedJob, Sealing, Term};
+use crate::world::{Stopwatch, World, blocking};
 
 /// Jobs that have ended and are still shown.
 const ENDED_SHOWN: usize = 100;
+/// Submissions that may wait for their record; more are refused.
+const MAX_WAITING: usize = 256;
+/// Before a record is written again, or a job of an earlier leader is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The dispatcher of a cluster.
 pub struct Dispatcher;
+
+/// What a leader acts with.
+pub struct DispatcherArguments {
+    /// The log of the cluster, won for this term.
+    pub log: ClusterLog,
+    /// The term.
+    pub term: Term,
+    /// Jobs to go on with.
+    pub taken: Vec<TakenJob>,
+    /// The world of its jobs.
+    pub world: World,
+    /// The clock of all counters.
+    pub stopwatch: Stopwatch,
+    /// Makes submissions from records.
+    pub submissions: Arc<dyn Submissions>,
+    /// Called when a newer leader is there.
+    pub deposed: Arc<dyn Fn() + Send + Sync>,
+}
 
 type Myself = ActorRef<DispatcherMessage>;
 
@@ -33,15 +62,52 @@ pub struct DispatcherState {
     slots: SlotPool,
     /// The oldest first.
     jobs: Vec<Dispatched>,
+    /// Jobs of the leader before that do not run here yet.
+    taking: BTreeMap<JobId, JobRecord>,
+    /// Jobs that had ended before, as the log of the cluster remembers them.
+    ended_before: BTreeMap<JobId, KnownJob>,
+    journal: Journal<After>,
+    term: Term,
+    world: World,
+    stopwatch: Stopwatch,
+    submissions: Arc<dyn Submissions>,
+    deposed: Arc<dyn Fn() + Send + Sync>,
+    /// Jobs submitted so far, for their ids.
+    submitted: u64,
 }
 
 impl Actor for Dispatcher {
     type Msg = DispatcherMessage;
     type State = DispatcherState;
-    type Arguments = ();
+    type Arguments = DispatcherArguments;
 
-    async fn pre_start(&self, _myself: Myself, (): ()) -> Result<DispatcherState, ActorProcessingErr> {
-        Ok(DispatcherState { nodes: BTreeMap::new(), slots: SlotPool::new(Spreading::Spread), jobs: Vec::new() })
+    async fn pre_start(
+        &self,
+        myself: Myself,
+        arguments: DispatcherArguments,
+    ) -> Result<DispatcherState, ActorProcessingErr> {
+        let DispatcherArguments { log, term, taken, world, stopwatch, submissions, deposed } = arguments;
+        let ended = log.state().jobs.iter().filter(|(_, known)| known.ended.is_some());
+        let mut state = DispatcherState {
+            nodes: BTreeMap::new(),
+            slots: SlotPool::new(Spreading::Spread),
+            jobs: Vec::new(),
+            taking: BTreeMap::new(),
+            ended_before: ended.map(|(job, known)| (*job, known.clone())).collect(),
+            journal: Journal::new(log, Arc::clone(&world.blocking)),
+            term,
+            world,
+            stopwatch,
+            submissions,
+            deposed,
+            submitted: 0,
+        };
+        for TakenJob { job, record, log } in taken {
+            tracing::info!(%job, name = record.name, "going on with a job of the leader before");
+            state.taking.insert(job, record);
+            state.take_up(&myself, job, Some(log));
+        }
+        Ok(state)
     }
 
     async fn handle(
@@ -55,29 +121,30 @@ impl Actor for Dispatcher {
             DispatcherMessage::NodeLost(process, reason) => {
                 state.node_lost(&process, &reason);
             }
-            DispatcherMessage::Submit(submission, reply) => submit(myself, *submission, reply),
-            DispatcherMessage::Submitted(submitted) => state.submitted(&myself, *submitted),
-            DispatcherMessage::Ended(job) => state.ended(job),
+            DispatcherMessage::Submit(submission, reply) => state.submit(&myself, *submission, reply),
+            DispatcherMessage::Prepared(prepared) => state.prepared(&myself, *prepared).await,
+            DispatcherMessage::TakeUp(job) => state.take_up(&myself, job, None),
+            DispatcherMessage::Recorded(written) => state.recorded(&myself, *written).await,
+            DispatcherMessage::RecordAgain => state.write_record(&myself),
+            DispatcherMessage::Ended(job) => state.ended(&myself, job).await,
             DispatcherMessage::Jobs(reply) => {
                 drop(reply.send(state.jobs.iter().map(|job| job.handle.clone()).collect()));
+            }
+            DispatcherMessage::EndedBefore(reply) => {
+                let ended = state.ended_before.iter().map(|(job, known)| (*job, known.clone()));
+                drop(reply.send(ended.collect()));
             }
             DispatcherMessage::Nodes(reply) => {
                 let report = |(process, slots, free)| NodeReport { process: Clone::clone(process), slots, free };
                 drop(reply.send(state.slots.nodes().map(report).collect()));
             }
+            DispatcherMessage::StepDown => {
+                state.step_down();
+                myself.stop(Some("a newer leader is there".to_owned()));
+            }
         }
         Ok(())
     }
-}
-
-/// Launches a job, without nodes at first.
-fn submit(myself: Myself, submission: Submission, reply: RpcReplyPort<Result<JobHandle, PortError>>) {
-    let Submission { record, graph, options } = submission;
-    let slots = graph.parallelism();
-    drop(tokio::spawn(async move {
-        let launched = launch_on(Vec::new(), record, graph, options).await;
-        drop(myself.cast(DispatcherMessage::Submitted(Box::new(Submitted { launched, slots, reply }))));
-    }));
 }
 
 impl DispatcherState {
@@ -103,16 +170,105 @@ impl DispatcherState {
         self.grant(grants);
     }
 
-    fn submitted(&mut self, myself: &Myself, submitted: Submitted) {
-        let Submitted { launched, slots, reply } = submitted;
-        let handle = match launched {
-            Ok(launched) => launched.handle,
-            Err(error) => {
-                drop(reply.send(Err(error)));
+    /// What can be wrong with a job is found before it is recorded.
+    fn submit(&mut self, myself: &Myself, submission: Submission, reply: SubmitReply) {
+        if self.journal.waiting() >= MAX_WAITING {
+            drop(reply.send(Err(PortError::retry("too many submissions wait for the store: try again later"))));
+            return;
+        }
+        self.submitted += 1;
+        let Term { epoch, nonce } = self.term;
+        let job = JobId::from_name(&format!("{} {epoch} {:?} {}", submission.record.name, nonce.0, self.submitted));
+        let Submission { record, graph, options } = submission;
+        self.prepare(myself, job, Some(reply), move || Ok(Sealing { job, log: None, record, graph, options }));
+    }
+
+    /// Goes on with a job of an earlier leader.
+    fn take_up(&self, myself: &Myself, job: JobId, log: Option<JobLog>) {
+        let Some(record) = self.taking.get(&job).cloned() else { return };
+        let submissions = Arc::clone(&self.submissions);
+        self.prepare(myself, job, None, move || {
+            let Submission { record, graph, options } = submissions.submission(&record)?;
+            Ok(Sealing { job, log, record, graph, options })
+        });
+    }
+
+    fn prepare(
+        &self,
+        myself: &Myself,
+        job: JobId,
+        reply: Option<SubmitReply>,
+        sealing: impl FnOnce() -> Result<Sealing, PortError> + Send + 'static,
+    ) {
+        let (world, term, dispatcher) = (self.world.clone(), self.term, myself.clone());
+        drop(tokio::spawn(async move {
+            let executor = Arc::clone(&world.blocking);
+            let sealed = blocking(&*executor, move || SealedJob::prepare(sealing()?, &world, term)).await;
+            let prepared = Prepared { job, sealed: sealed.and_then(|sealed| sealed), reply };
+            drop(dispatcher.cast(DispatcherMessage::Prepared(Box::new(prepared))));
+        }));
+    }
+
+    async fn prepared(&mut self, myself: &Myself, prepared: Prepared) {
+        let Prepared { job, sealed, reply } = prepared;
+        match (sealed, reply) {
+            (Ok(sealed), Some(reply)) => {
+                let record = ClusterRecord::Submitted { job, record: Box::new(sealed.record().clone()) };
+                self.journal.push(record, After::Start(job, Box::new(sealed), reply));
+                self.write_record(myself);
+            }
+            (Ok(sealed), None) => match self.start(myself, job, sealed).await {
+                Ok(_) => drop(self.taking.remove(&job)),
+                Err(error) => self.not_taken_up(myself, job, &error),
+            },
+            (Err(error), Some(reply)) => drop(reply.send(Err(error))),
+            (Err(error), None) => self.not_taken_up(myself, job, &error),
+        }
+    }
+
+    /// A job of an earlier leader is never given up: whatever is in the way may pass, or be repaired.
+    fn not_taken_up(&self, myself: &Myself, job: JobId, error: &PortError) {
+        tracing::error!(%job, "the job cannot go on here: {error}");
+        if error.kind == ErrorKind::Retry {
+            myself.send_after(AGAIN, move || DispatcherMessage::TakeUp(job));
+        }
+    }
+
+    fn write_record(&mut self, myself: &Myself) {
+        let dispatcher = myself.clone();
+        self.journal.go_on(move |written| {
+            drop(dispatcher.cast(DispatcherMessage::Recorded(Box::new(written))));
+        });
+    }
+
+    async fn recorded(&mut self, myself: &Myself, written: Written<After>) {
+        match self.journal.written(written) {
+            Next::Durable(After::Nothing) => {}
+            Next::Durable(After::Start(job, sealed, reply)) => {
+                drop(reply.send(self.start(myself, job, *sealed).await));
+            }
+            Next::Again(reason) => {
+                tracing::warn!("not known whether the cluster's log was written, asking again: {reason}");
+                myself.send_after(AGAIN, || DispatcherMessage::RecordAgain);
                 return;
             }
-        };
-        let (waiting, dispatcher, job) = (handle.clone(), myself.clone(), handle.id());
+            Next::Deposed(waiting) => {
+                for after in waiting {
+                    if let After::Start(_, _, reply) = after {
+                        drop(reply.send(Err(PortError::retry("another job manager leads now: submit it there"))));
+                    }
+                }
+                (self.deposed)();
+                return;
+            }
+        }
+        self.write_record(myself);
+    }
+
+    async fn start(&mut self, myself: &Myself, job: JobId, sealed: SealedJob) -> Result<JobHandle, PortError> {
+        let slots = sealed.slots();
+        let handle = sealed.start(self.world.clone(), self.stopwatch).await?.handle;
+        let (waiting, dispatcher) = (handle.clone(), myself.clone());
         drop(tokio::spawn(async move {
             // Also when its master is gone: it will use no slot any more.
             let _ended = waiting.outcome().await;
@@ -121,21 +277,38 @@ impl DispatcherState {
         self.jobs.push(Dispatched { handle: handle.clone(), ended: false });
         let grants = self.slots.claim(job, slots);
         self.grant(grants);
-        drop(reply.send(Ok(handle)));
+        Ok(handle)
     }
 
-    fn ended(&mut self, job: JobId) {
+    async fn ended(&mut self, myself: &Myself, job: JobId) {
         if let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job) {
             known.ended = true;
+            let outcome = known.handle.outcome().await.ok();
+            if let Some(state) = outcome.and_then(terminal_state) {
+                self.journal.push(ClusterRecord::Ended { job, state }, After::Nothing);
+            }
         }
-        let mut surplus = self.jobs.iter().filter(|known| known.ended).count().saturating_sub(ENDED_SHOWN);
-        self.jobs.retain(|known| {
-            let forget = known.ended && surplus > 0;
-            surplus -= usize::from(forget);
-            !forget
-        });
+        self.forget_surplus();
+        self.write_record(myself);
         let grants = self.slots.release(job);
         self.grant(grants);
+    }
+
+    /// Ended jobs are shown for a while, the newest of them.
+    fn forget_surplus(&mut self) {
+        let mut surplus = (self.jobs.iter().filter(|known| known.ended).count() + self.ended_before.len())
+            .saturating_sub(ENDED_SHOWN);
+        while surplus > 0 {
+            let forgotten = match self.ended_before.pop_first() {
+                Some((job, _)) => job,
+                None => {
+                    let oldest = self.jobs.iter().position(|known| known.ended).expect("counted above");
+                    self.jobs.remove(oldest).handle.id()
+                }
+            };
+            self.journal.push(ClusterRecord::Forgotten { job: forgotten }, After::Nothing);
+            surplus -= 1;
+        }
     }
 
     /// Tells job masters which slots they may use.
@@ -146,5 +319,26 @@ impl DispatcherState {
                 known.handle.node_joined(OfferedNode { slots, ..node.clone() });
             }
         }
+    }
+
+    fn step_down(&self) {
+        self.jobs.iter().filter(|known| !known.ended).for_each(|known| known.handle.step_down());
+    }
+}
+
+/// How the log of the cluster remembers the end of a job; nothing for one that has not ended but was taken over.
+fn terminal_state(outcome: JobOutcome) -> Option<TerminalState> {
+    match outcome.status {
+        JobStatus::Finished if outcome.savepoint.is_some() => Some(TerminalState::Stopped),
+        JobStatus::Finished => Some(TerminalState::Finished),
+        JobStatus::Canceled => Some(TerminalState::Canceled),
+        JobStatus::Failed => Some(TerminalState::Failed { reason: outcome.failure.unwrap_or_default() }),
+        JobStatus::Initializing
+        | JobStatus::Created
+        | JobStatus::Running
+        | JobStatus::Failing
+        | JobStatus::Cancelling
+        | JobStatus::Restarting
+        | JobStatus::Suspended => None,
     }
 }

@@ -1,20 +1,21 @@
 //! What callers hold of the dispatcher: cheap to clone, every call a message.
 
-use millstream_runtime::ids::NodeProcess;
+use millstream_runtime::ids::{JobId, NodeProcess};
 use millstream_runtime::ports::PortError;
+use millstream_state::log::KnownJob;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 
-use super::actor::Dispatcher;
+use super::actor::{Dispatcher, DispatcherArguments};
 use super::message::{DispatcherMessage, NodeReport, Submission};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 
-/// Starts a dispatcher without nodes and jobs.
+/// Starts the dispatcher of a leader, without nodes at first.
 ///
 /// # Errors
 /// When its actor cannot be started.
-pub async fn start() -> Result<DispatcherHandle, PortError> {
-    let (actor, _joined) = Actor::spawn(None, Dispatcher, ())
+pub async fn start(arguments: DispatcherArguments) -> Result<DispatcherHandle, PortError> {
+    let (actor, _joined) = Actor::spawn(None, Dispatcher, arguments)
         .await
         .map_err(|error| PortError::give_up(format!("the dispatcher could not be started: {error}")))?;
     Ok(DispatcherHandle { actor })
@@ -37,7 +38,7 @@ impl DispatcherHandle {
         drop(self.actor.cast(DispatcherMessage::NodeLost(process, reason)));
     }
 
-    /// Runs a job: it starts as soon as there are slots for it.
+    /// Runs a job: it starts as soon as there are slots for it, and outlives this leader once this has answered.
     ///
     /// # Errors
     /// When it cannot be launched.
@@ -51,6 +52,19 @@ impl DispatcherHandle {
     /// When the dispatcher is gone.
     pub async fn jobs(&self) -> Result<Vec<JobHandle>, PortError> {
         self.call(DispatcherMessage::Jobs).await
+    }
+
+    /// Jobs that had ended before this leader came, as the log of the cluster remembers them.
+    ///
+    /// # Errors
+    /// When the dispatcher is gone.
+    pub async fn ended_before(&self) -> Result<Vec<(JobId, KnownJob)>, PortError> {
+        self.call(DispatcherMessage::EndedBefore).await
+    }
+
+    /// A newer leader is there: all jobs stop here, and nothing of that is recorded.
+    pub fn step_down(&self) {
+        drop(self.actor.cast(DispatcherMessage::StepDown));
     }
 
     /// All task managers.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeProcess};
 use millstream_runtime::ports::PortError;
+use millstream_state::log::{JobRecord, KnownJob};
 use ractor::RpcReplyPort;
 
+use super::journal::Written;
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
-use crate::launch::{LaunchOptions, Launched};
-use crate::protocol::JobRecord;
+use crate::launch::LaunchOptions;
+use crate::launch::sealed::SealedJob;
 
 /// A job to be run.
+#[derive(Clone)]
 pub struct Submission {
     /// Of what every node records the graph.
     pub record: JobRecord,
@@ -22,14 +25,34 @@ pub struct Submission {
     pub options: LaunchOptions,
 }
 
-/// A job that was launched, or not.
-pub struct Submitted {
+/// Makes a submission anew from what is recorded of it: for jobs that an earlier leader had accepted.
+pub trait Submissions: Send + Sync {
+    /// Records the graph and reads the settings. May block: called on the blocking executor.
+    ///
+    /// # Errors
+    /// When this executable has no such job or is another build.
+    fn submission(&self, record: &JobRecord) -> Result<Submission, PortError>;
+}
+
+/// Where the answer to a submission goes.
+pub type SubmitReply = RpcReplyPort<Result<JobHandle, PortError>>;
+
+/// What a record of the cluster's log is waited for with.
+pub enum After {
+    /// A job starts, and its submission is answered.
+    Start(JobId, Box<SealedJob>, SubmitReply),
+    /// Nothing.
+    Nothing,
+}
+
+/// A job that can be started, or not.
+pub struct Prepared {
+    /// The job.
+    pub job: JobId,
     /// What became of it.
-    pub launched: Result<Launched, PortError>,
-    /// Slots that it wants.
-    pub slots: u32,
-    /// Who waits.
-    pub reply: RpcReplyPort<Result<JobHandle, PortError>>,
+    pub sealed: Result<SealedJob, PortError>,
+    /// Who waits; nobody does for a job of an earlier leader.
+    pub reply: Option<SubmitReply>,
 }
 
 /// A task manager, for people.
@@ -49,14 +72,24 @@ pub enum DispatcherMessage {
     NodeJoined(OfferedNode),
     /// A process is lost, and why.
     NodeLost(NodeProcess, String),
-    /// Run a job; answered when its log is open.
-    Submit(Box<Submission>, RpcReplyPort<Result<JobHandle, PortError>>),
-    /// A job was launched, or not.
-    Submitted(Box<Submitted>),
+    /// Run a job; answered when it is recorded and started.
+    Submit(Box<Submission>, SubmitReply),
+    /// A job can be started, or not.
+    Prepared(Box<Prepared>),
+    /// A job of an earlier leader is to be tried again.
+    TakeUp(JobId),
+    /// What became of a record of the cluster's log.
+    Recorded(Box<Written<After>>),
+    /// A record whose fate is not known is to be written again.
+    RecordAgain,
     /// A job has ended.
     Ended(JobId),
     /// All jobs, the newest last; ended ones too.
     Jobs(RpcReplyPort<Vec<JobHandle>>),
+    /// Jobs that had ended before this leader came.
+    EndedBefore(RpcReplyPort<Vec<(JobId, KnownJob)>>),
     /// All task managers.
     Nodes(RpcReplyPort<Vec<NodeReport>>),
+    /// A newer leader is there: stop everything, record nothing.
+    StepDown,
 }

@@ -2,12 +2,15 @@
 //! nodes come and go. What a job does with its slots is its master's business.
 //!
 //! - [`message`]: what it is told
+//! - [`journal`]: the log of the cluster: nothing is promised before its record
 //! - [`actor`]: the loop
 //! - [`handle`]: what callers hold
 
 pub mod actor;
 pub mod handle;
+pub mod journal;
 pub mod message;
 
+pub use actor::DispatcherArguments;
 pub use handle::{DispatcherHandle, start};
-pub use message::{DispatcherMessage, NodeReport, Submission};
+pub use message::{DispatcherMessage, NodeReport, Submission, Submissions};

@@ -254,6 +254,11 @@ impl JobMasterState {
                 self.job.cancel_requested(now_ms, &mut commands);
                 self.carry_out_job(myself, commands).await;
             }
+            JobMasterMessage::StepDown => {
+                let mut commands = Vec::new();
+                self.job.leadership_lost(now_ms, &mut commands);
+                self.carry_out_job(myself, commands).await;
+            }
             JobMasterMessage::Await(reply) => self.await_end(reply),
             JobMasterMessage::Report(reply) => drop(reply.send(Box::new(self.report()))),
         }

@@ -7,13 +7,14 @@ use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, JobId, NodeId, NodeProcess, SubtaskId};
 use millstream_runtime::job::placement::{SlotOffer, Spreading, TooFewSlots, place};
 use millstream_runtime::time::Timestamp;
+use millstream_state::log::JobRecord;
 use ractor::ActorRef;
 
 use super::message::JobMasterMessage;
 use super::report::SubtaskStatus;
 use super::restore::RestorePlan;
 use crate::metrics::subtask::SubtaskReading;
-use crate::protocol::deploy::{ChannelOptions, JobRecord};
+use crate::protocol::deploy::ChannelOptions;
 use crate::protocol::{Answers, Deploy, TaskDeployment, TaskManagerGateway, ToTaskManager};
 use crate::world::World;
 

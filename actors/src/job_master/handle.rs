@@ -94,6 +94,11 @@ impl JobHandle {
         drop(self.master.cast(JobMasterMessage::NodeLost(process, reason.to_owned())));
     }
 
+    /// Another leader goes on with the job: it stops here, and nothing of that is recorded.
+    pub fn step_down(&self) {
+        drop(self.master.cast(JobMasterMessage::StepDown));
+    }
+
     /// What REST shows.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ pub enum JobMasterMessage {
     Cancel(RpcReplyPort<JobOutcome>),
     /// Tell when the job has ended.
     Await(RpcReplyPort<JobOutcome>),
+    /// Another leader goes on with the job: stop without a record.
+    StepDown,
     /// What REST shows.
     Report(RpcReplyPort<Box<JobReport>>),
 }

@@ -35,7 +35,7 @@ pub struct NodeArguments {
     pub membership: Options,
     /// Its task manager and slots, if it has that role.
     pub task_manager: Option<(LocalGateway, u32)>,
-    /// Its dispatcher, if it has the role of a job manager.
+    /// What a job manager is at first: most learn later that they lead.
     pub dispatcher: Option<DispatcherHandle>,
     /// The clock of the failure detector.
     pub stopwatch: Stopwatch,
@@ -47,6 +47,8 @@ pub enum NodeMessage {
     Link(LinkEvent),
     /// Time has passed.
     Tick,
+    /// This job manager leads from now on, or no longer.
+    Lead(Option<DispatcherHandle>),
 }
 
 type Myself = ActorRef<NodeMessage>;
@@ -60,6 +62,8 @@ pub struct NodeState {
     obeyed: BTreeMap<(NodeProcess, JobId), AttemptId>,
     /// Where processes that are not lost are reached.
     addresses: BTreeMap<NodeProcess, SocketAddr>,
+    /// Slots of the task managers that are linked: whoever comes to lead needs them.
+    offers: BTreeMap<NodeProcess, u32>,
 }
 
 impl Actor for Node {
@@ -68,20 +72,18 @@ impl Actor for Node {
     type Arguments = NodeArguments;
 
     async fn pre_start(&self, myself: Myself, arguments: NodeArguments) -> Result<NodeState, ActorProcessingErr> {
-        // A task manager beside its job manager is reached without a link.
-        if let (Some((gateway, slots)), Some(dispatcher)) = (&arguments.task_manager, &arguments.dispatcher) {
-            let gateway = Arc::new(gateway.clone());
-            dispatcher.node_joined(OfferedNode { process: arguments.process.clone(), slots: *slots, gateway });
-        }
         tick_later(&myself);
         let membership = Membership::new(arguments.membership);
-        Ok(NodeState {
+        let state = NodeState {
             arguments,
             membership,
             routes: Routes::default(),
             obeyed: BTreeMap::new(),
             addresses: BTreeMap::new(),
-        })
+            offers: BTreeMap::new(),
+        };
+        state.tell_dispatcher();
+        Ok(state)
     }
 
     async fn handle(
@@ -95,7 +97,8 @@ impl Actor for Node {
         match message {
             NodeMessage::Link(LinkEvent::Up { peer, address }) => {
                 state.membership.link_up(&peer, now_ms, &mut verdicts);
-                state.introduce(&peer, address);
+                state.introduce(&peer);
+                state.addresses.insert(peer.clone(), address);
                 state.offer(&peer);
             }
             NodeMessage::Link(LinkEvent::Heartbeat { peer }) => {
@@ -108,6 +111,11 @@ impl Actor for Node {
             NodeMessage::Link(LinkEvent::Down { peer, reason }) => {
                 state.membership.link_down(&peer, &mut verdicts);
                 state.part(&peer, format!("the link broke: {reason}"));
+            }
+            NodeMessage::Lead(dispatcher) => {
+                state.arguments.dispatcher = dispatcher;
+                state.tell_dispatcher();
+                state.addresses.keys().for_each(|peer| state.introduce(peer));
             }
             NodeMessage::Tick => {
                 state.membership.tick(now_ms, &mut verdicts);
@@ -132,12 +140,22 @@ impl NodeState {
     }
 
     /// A job manager makes nodes known to each other: it is the only one that all of them are told of.
-    fn introduce(&mut self, peer: &NodeProcess, address: SocketAddr) {
+    fn introduce(&self, peer: &NodeProcess) {
         if self.arguments.dispatcher.is_some() {
             let others = self.addresses.iter().filter(|(other, _)| other.node != peer.node);
             self.say(peer, &Control::Meet(others.map(|(_, address)| *address).collect()));
         }
-        self.addresses.insert(peer.clone(), address);
+    }
+
+    /// Tells a dispatcher that is new of all task managers: of that beside it, which is reached without a link, and of those
+    /// that are linked.
+    fn tell_dispatcher(&self) {
+        let Some(dispatcher) = &self.arguments.dispatcher else { return };
+        if let Some((gateway, slots)) = &self.arguments.task_manager {
+            let gateway = Arc::new(gateway.clone());
+            dispatcher.node_joined(OfferedNode { process: self.arguments.process.clone(), slots: *slots, gateway });
+        }
+        self.offers.iter().for_each(|(peer, slots)| self.offered(dispatcher, peer, *slots));
     }
 
     fn say(&self, peer: &NodeProcess, control: &Control) {
@@ -146,7 +164,12 @@ impl NodeState {
 
     fn control(&mut self, peer: &NodeProcess, message: &[u8]) {
         match Control::decode(message) {
-            Ok(Control::Offer { slots }) => self.offered(peer, slots),
+            Ok(Control::Offer { slots }) => {
+                self.offers.insert(peer.clone(), slots);
+                if let Some(dispatcher) = &self.arguments.dispatcher {
+                    self.offered(dispatcher, peer, slots);
+                }
+            }
             Ok(Control::Meet(addresses)) => {
                 addresses.into_iter().for_each(|address| self.arguments.links.connect(address))
             }
@@ -159,8 +182,7 @@ impl NodeState {
         }
     }
 
-    fn offered(&self, peer: &NodeProcess, slots: u32) {
-        let Some(dispatcher) = &self.arguments.dispatcher else { return };
+    fn offered(&self, dispatcher: &DispatcherHandle, peer: &NodeProcess, slots: u32) {
         let links = self.arguments.links.clone();
         let gateway = RemoteGateway { links, process: peer.clone(), routes: self.routes.clone() };
         dispatcher.node_joined(OfferedNode { process: peer.clone(), slots, gateway: Arc::new(gateway) });
@@ -208,6 +230,7 @@ impl NodeState {
     fn part(&mut self, process: &NodeProcess, reason: String) {
         self.routes.forget(process);
         self.addresses.remove(process);
+        self.offers.remove(process);
         self.stop_orders_of(process);
         if let Some(dispatcher) = &self.arguments.dispatcher {
             dispatcher.node_lost(process.clone(), reason);

@@ -7,6 +7,8 @@ use millstream_runtime::ports::PortError;
 use ractor::{Actor, ActorRef};
 use tokio::sync::mpsc;
 
+use crate::dispatcher::DispatcherHandle;
+
 use super::actor::{Node, NodeArguments, NodeMessage};
 
 /// The receiving end of the events of a node's links.
@@ -46,6 +48,11 @@ pub struct NodeHandle {
 }
 
 impl NodeHandle {
+    /// This job manager leads from now on, or no longer.
+    pub fn lead(&self, dispatcher: Option<DispatcherHandle>) {
+        drop(self.actor.cast(NodeMessage::Lead(dispatcher)));
+    }
+
     /// Ends it at once, without a word to anybody.
     pub fn kill(&self) {
         self.actor.kill();

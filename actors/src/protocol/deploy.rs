@@ -12,22 +12,8 @@ use millstream_runtime::ids::{AttemptId, CheckpointId, NodeProcess, OperatorUid,
 use millstream_runtime::ports::PortError;
 use millstream_runtime::state::cut::OperatorState;
 use millstream_runtime::time::Timestamp;
+use millstream_state::log::JobRecord;
 use serde::{Deserialize, Serialize};
-
-/// Everything that decides about a job's graph: job functions see only this, never the node they run on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobRecord {
-    /// Digest of the executable that holds the program; empty for a program that only this process has.
-    pub artefact: String,
-    /// Which of its jobs.
-    pub program: String,
-    /// What the job was given, as on a command line.
-    pub arguments: Vec<String>,
-    /// The resolved configuration, as key and value.
-    pub configuration: Vec<(String, String)>,
-    /// Subtasks of operators that do not set their own number.
-    pub parallelism: u32,
-}
 
 /// The programs compiled into this executable.
 pub trait Programs: Send + Sync {

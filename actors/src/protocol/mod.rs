@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::subtask::SubtaskReading;
 
-pub use deploy::{ChannelOptions, Deploy, JobRecord, TaskDeployment, TaskRestore};
+pub use deploy::{ChannelOptions, Deploy, TaskDeployment, TaskRestore};
 pub use gateway::{Answers, TaskManagerGateway};
 
 /// What a task manager is told about one job. Messages arrive in the order in which they were sent.

@@ -10,7 +10,7 @@ use millstream_runtime::ids::{
     AttemptNumber, CutNumber, Epoch, NodeId, NodeIncarnation, NodeProcess, OperatorUid, SubtaskIndex, VertexId,
 };
 use millstream_runtime::state::cut::{OperatorState, Redistribution};
-use millstream_state::log::Digest;
+use millstream_state::log::{Digest, JobRecord};
 
 use super::*;
 use crate::metrics::instrument::Measured;
@@ -68,11 +68,11 @@ fn deploy() -> Deploy {
     Deploy {
         attempt: attempt(),
         record: JobRecord {
-            artefact: "ab12".to_owned(),
-            program: "fraud-detection".to_owned(),
-            arguments: vec!["--input".to_owned(), "data".to_owned()],
-            configuration: vec![("parallelism.default".to_owned(), "2".to_owned())],
-            parallelism: 2,
+            artefact: Digest([5; 32]),
+            name: "fraud-detection".to_owned(),
+            parameters: vec![("input".to_owned(), Some("data".to_owned())), ("watch".to_owned(), None)],
+            configuration: BTreeMap::from([("parallelism.default".to_owned(), "2".to_owned())]),
+            submitted_ms: 1,
         },
         fingerprint: [9; 16],
         tasks: vec![

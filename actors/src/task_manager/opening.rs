@@ -59,7 +59,7 @@ pub fn open(
     if graph.fingerprint() != deploy.fingerprint {
         return Err(PortError::fix_input(format!(
             "the program '{}' of this node records another graph than the leader's: all nodes must run the same build",
-            deploy.record.program
+            deploy.record.name
         )));
     }
     let local = deploy.fold_lag.map(|lag| locals.of(job, lag)).transpose()?;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use millstream::prelude::*;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
-use millstream_actors::protocol::JobRecord;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::JobStatus;
 use millstream_state::blob::Location;
+use millstream_state::log::JobRecord;
 
 #[path = "../support/engine.rs"]
 mod engine;

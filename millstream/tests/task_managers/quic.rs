@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use millstream_actors::dispatcher::{self, DispatcherHandle, Submission};
+use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Submission, Submissions};
+use millstream_actors::launch::sealed::Term;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::protocol::deploy::Recorded;
 use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
@@ -12,8 +13,11 @@ use millstream_cluster::{Authority, Certificates, Identity, Links, NetSeed, Opti
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::membership;
-use millstream_runtime::ports::Clock;
+use millstream_runtime::ports::{Clock, PortError};
+use millstream_state::blob::MemoryBlobs;
+use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
+use millstream_state::log::{AppendOutcome, ClusterLog, Leader, WriterNonce};
 
 use super::*;
 
@@ -95,11 +99,39 @@ async fn linked(
     LinkedNode { links, node, task_manager: offered.map(|(gateway, _)| gateway), folder }
 }
 
+/// A leader that took nothing over has nothing to make anew.
+struct NoneBefore;
+
+impl Submissions for NoneBefore {
+    fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
+        Err(PortError::give_up(format!("{} was never submitted", record.name)))
+    }
+}
+
+/// The dispatcher of the only job manager: the log of its cluster lies in memory.
+async fn dispatcher_of(ground: &Ground) -> DispatcherHandle {
+    let nonce = WriterNonce([1; 16]);
+    let mut log = ClusterLog::open(Arc::new(MemoryBlobs::default()), nonce, Failpoints::none()).expect("empty");
+    let leader = Leader { node: NodeId("leader".to_owned()), rest: String::new() };
+    assert!(matches!(log.lead(&leader), Ok(AppendOutcome::Written(_))));
+    let term = Term { epoch: log.epoch(), nonce };
+    let arguments = DispatcherArguments {
+        log,
+        term,
+        taken: Vec::new(),
+        world: ground.world("leader"),
+        stopwatch: Stopwatch::start(),
+        submissions: Arc::new(NoneBefore),
+        deposed: Arc::new(|| panic!("nobody else leads")),
+    };
+    dispatcher::start(arguments).await.expect("it starts")
+}
+
 impl Cluster {
     async fn start(dir: &std::path::Path) -> Self {
         let ground = Ground::new(dir);
         let authority = Authority::create(SystemClock.now_ms()).expect("an authority");
-        let dispatcher = dispatcher::start().await.expect("it starts");
+        let dispatcher = dispatcher_of(&ground).await;
         let leading = linked(&ground, &authority, "leader", None, Some(dispatcher.clone())).await;
         let leader = leading.links.local_address().expect("bound");
         Self { ground, authority, leader, dispatcher, leading }

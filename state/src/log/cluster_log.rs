@@ -27,9 +27,9 @@ pub struct Leader {
 
 /// Everything that a job is made from again: job functions see only this, never the files or the environment of a node.
 /// Secrets are no part of it; each node has its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Digest of the executable that holds the job's functions.
+    /// Digest of the executable that holds the job's functions; zeros for a job that only one process has.
     pub artefact: Digest,
     /// Name under which the executable knows the job.
     pub name: String,
