@@ -18,7 +18,9 @@ pub use millstream_runtime::key::Key;
 pub use millstream_runtime::ports::PortError;
 pub use millstream_runtime::ports::sink::TwoPhaseCommitSink;
 pub use millstream_runtime::ports::source::Source;
-pub use millstream_runtime::state::keyed::{ListState, MapState, ValueState};
+pub use millstream_runtime::state::keyed::{
+    AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState,
+};
 pub use millstream_runtime::state::operator::{BroadcastState, OperatorListState, OperatorStateSlot};
 pub use millstream_runtime::time::{
     MAX_TIMESTAMP, MIN_TIMESTAMP, Span, Timestamp, hours, milliseconds, minutes, seconds,

@@ -8,7 +8,7 @@ use crate::batch::Data;
 use crate::key::Key;
 use crate::ports::PortError;
 use crate::ports::state::{EntryAddress, StateNumber};
-use crate::state::keyed::{CurrentKey, NamedTable, WindowState};
+use crate::state::keyed::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::state::table::KeyContext;
 use crate::time::{Span, Timestamp};
 
@@ -76,7 +76,7 @@ pub struct WindowAggregate<K, A: Aggregate> {
     windows: Tumbling,
     aggregate: A,
     late: Option<OutputTag<A::In>>,
-    state: WindowState<K, A::Accumulator>,
+    state: WindowState<K, A>,
     key: PhantomData<fn(K)>,
 }
 
@@ -86,7 +86,7 @@ impl<K: Key, A: Aggregate> Clone for WindowAggregate<K, A> {
             windows: self.windows,
             aggregate: self.aggregate.clone(),
             late: self.late,
-            state: self.state.clone(),
+            state: WindowState(self.state.0.clone()),
             key: PhantomData,
         }
     }
@@ -96,8 +96,17 @@ impl<K: Key, A: Aggregate> WindowAggregate<K, A> {
     /// Aggregates per window; late records go to `late`, or are counted and dropped.
     #[must_use]
     pub fn new(windows: Tumbling, aggregate: A, late: Option<OutputTag<A::In>>) -> Self {
-        let state = WindowState { inner: NamedTable::new("windows") };
+        let state = WindowState(Declared::new("windows"));
         Self { windows, aggregate, late, state, key: PhantomData }
+    }
+}
+
+/// One accumulator per key and window; the namespace is the end of the window.
+struct WindowState<K, A: Aggregate>(Declared<i64, K, A::Accumulator>);
+
+impl<K: Key, A: Aggregate> KeyedState<K> for WindowState<K, A> {
+    fn backing(&mut self) -> &mut dyn StateBacking<K> {
+        &mut self.0
     }
 }
 
@@ -126,7 +135,7 @@ impl<K: Key, A: Aggregate> KeyedProcessFunction for WindowAggregate<K, A> {
         }
         let Self { aggregate, state, .. } = self;
         let mut new = false;
-        let accumulator = state.inner.table_mut().get_or_insert_with(cx.current(), &window.end, || {
+        let accumulator = state.0.table_mut().get_or_insert_with(cx.current(), &window.end, || {
             new = true;
             aggregate.create()
         });
@@ -139,7 +148,7 @@ impl<K: Key, A: Aggregate> KeyedProcessFunction for WindowAggregate<K, A> {
 
     fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, K, A::Out>) -> Result<(), PortError> {
         let window = self.windows.window(time);
-        if let Some(accumulator) = self.state.inner.table_mut().remove(cx.current(), &window.end) {
+        if let Some(accumulator) = self.state.0.table_mut().remove(cx.current(), &window.end) {
             cx.emit(self.aggregate.result(accumulator, window));
         }
         Ok(())
@@ -147,7 +156,7 @@ impl<K: Key, A: Aggregate> KeyedProcessFunction for WindowAggregate<K, A> {
 
     fn prefetch(&mut self, at: &KeyContext<K>, cause: Prefetch, out: &mut Vec<EntryAddress>) {
         if let Prefetch::Record(Some(time)) | Prefetch::Timer(time) = cause {
-            self.state.inner.table().missing(StateNumber(0), at, &self.windows.window(time).end, out);
+            self.state.0.table().missing(StateNumber(0), at, &self.windows.window(time).end, out);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::cut::KeyedSection;
-use super::keyed::KeyedState;
+use super::keyed::StateBacking;
 use super::table::{KeyContext, StateTable};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
@@ -83,7 +83,7 @@ impl<K: Key> Timers<K> {
     }
 }
 
-impl<K: Key> KeyedState<K> for Timers<K> {
+impl<K: Key> StateBacking<K> for Timers<K> {
     fn name(&self) -> &str {
         self.name
     }

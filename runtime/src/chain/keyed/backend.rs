@@ -11,7 +11,7 @@ use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{EntryAddress, StateNumber, StateReader};
 use crate::state::cut::{Entries, StateDeclaration};
-use crate::state::keyed::KeyedState;
+use crate::state::keyed::StateBacking;
 use crate::state::timers::Timers;
 
 /// The entries of one state in one key group.
@@ -75,7 +75,7 @@ impl<K: Key> KeyedBackend<K> {
             reader,
         };
         let (restoring, mut declarations) = (backend.reader.is_some(), Vec::new());
-        visit(&mut |state| state.attach(groups.clone()));
+        visit(&mut |state| state.backing().attach(groups.clone()));
         backend.each(visit, &mut |number, state| {
             if restoring {
                 state.begin_restore();
@@ -90,10 +90,10 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// Calls `act` with every state of the function, then with the timers, each with its number.
-    fn each(&mut self, visit: VisitStates<'_, K>, act: &mut dyn FnMut(StateNumber, &mut dyn KeyedState<K>)) {
+    fn each(&mut self, visit: VisitStates<'_, K>, act: &mut dyn FnMut(StateNumber, &mut dyn StateBacking<K>)) {
         let mut number = 0;
         visit(&mut |state| {
-            act(StateNumber(number), state);
+            act(StateNumber(number), state.backing());
             number += 1;
         });
         act(StateNumber(number), &mut self.event_timers);
@@ -190,7 +190,7 @@ impl<K: Key> KeyedBackend<K> {
                 for (number, entries) in states {
                     self.load(visit, number, group, &entries)?;
                 }
-                visit(&mut |state| state.finish_restore(group));
+                visit(&mut |state| state.backing().finish_restore(group));
                 self.scan_on(cx);
             }
         }

@@ -50,7 +50,7 @@ pub trait KeyedProcessFunction: Clone + Send + 'static {
     fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, out: &mut Vec<EntryAddress>) {
         let mut number = 0;
         self.states(&mut |state| {
-            state.missing(StateNumber(number), at, out);
+            state.backing().missing(StateNumber(number), at, out);
             number += 1;
         });
     }
@@ -106,7 +106,7 @@ pub trait KeyedBroadcastFunction: Clone + Send + 'static {
     fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, out: &mut Vec<EntryAddress>) {
         let mut number = 0;
         self.states(&mut |state| {
-            state.missing(StateNumber(number), at, out);
+            state.backing().missing(StateNumber(number), at, out);
             number += 1;
         });
     }

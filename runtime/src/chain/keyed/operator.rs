@@ -127,7 +127,7 @@ where
                 next.zip(0..)
                     .map(|(value, place)| KeyContext::ahead((self.selector)(value), cx.task.max_parallelism, place)),
             );
-            self.function.states(&mut |state| state.look_ahead(&keys));
+            self.function.states(&mut |state| state.backing().look_ahead(&keys));
             outcome = self.process(&keys, &mut rows, cx);
         }
         self.keys = keys;

@@ -1,0 +1,69 @@
+//! Value state: one value per key.
+
+use super::{CurrentKey, Declared, KeyedState, StateBacking};
+use crate::key::Key;
+use crate::state::table::StateValue;
+
+/// One value per key.
+pub struct ValueState<K, V> {
+    declared: Declared<(), K, V>,
+}
+
+impl<K, V> Clone for ValueState<K, V> {
+    fn clone(&self) -> Self {
+        Self { declared: self.declared.clone() }
+    }
+}
+
+impl<K: Key, V: StateValue> ValueState<K, V> {
+    /// Declares the state; it must be visited in the function's `states`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { declared: Declared::new(name) }
+    }
+
+    /// Sets the version of the value's type.
+    #[must_use]
+    pub fn with_version(self, version: u32) -> Self {
+        Self { declared: self.declared.with_version(version) }
+    }
+
+    /// The value of the current key.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, cx: &impl CurrentKey<K>) -> Option<&V> {
+        self.declared.table().get(cx.current(), &())
+    }
+
+    /// The value of the current key for writing.
+    #[inline]
+    pub fn get_mut(&mut self, cx: &impl CurrentKey<K>) -> Option<&mut V> {
+        self.declared.table_mut().get_mut(cx.current(), &())
+    }
+
+    /// The value of the current key for writing, made by `default` when there is none.
+    #[inline]
+    pub fn get_or_insert_with(&mut self, cx: &impl CurrentKey<K>, default: impl FnOnce() -> V) -> &mut V {
+        self.declared.table_mut().get_or_insert_with(cx.current(), &(), default)
+    }
+
+    /// Sets the value of the current key.
+    pub fn set(&mut self, cx: &impl CurrentKey<K>, value: V) {
+        let mut value = Some(value);
+        let slot = self.get_or_insert_with(cx, || value.take().expect("called at most once"));
+        if let Some(value) = value {
+            *slot = value;
+        }
+    }
+
+    /// Removes the value of the current key.
+    pub fn clear(&mut self, cx: &impl CurrentKey<K>) -> Option<V> {
+        self.declared.table_mut().remove(cx.current(), &())
+    }
+}
+
+impl<K: Key, V: StateValue> KeyedState<K> for ValueState<K, V> {
+    fn backing(&mut self) -> &mut dyn StateBacking<K> {
+        &mut self.declared
+    }
+}
