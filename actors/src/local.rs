@@ -10,7 +10,7 @@ use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OperatorUid};
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
+use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::StateDeclaration;
 use millstream_state::local::{
@@ -176,13 +176,8 @@ impl StateReader for RestoredState {
         self.view().fetch(addresses)
     }
 
-    fn scan(
-        &self,
-        state: StateNumber,
-        group: KeyGroup,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
-    ) -> Result<(), PortError> {
-        self.view().scan(state, group, visit)
+    fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError> {
+        self.view().scan(prefixes, visit)
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::ids::{AttemptNumber, CheckpointId, OperatorUid};
-use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
+use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
 use millstream_runtime::state::cut::{OperatorCut, OperatorState};
 use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
@@ -98,17 +97,16 @@ impl StateReader for MemoryState {
         Ok(addresses.iter().map(|address| self.0.get(address).cloned()).collect())
     }
 
-    fn scan(
-        &self,
-        state: StateNumber,
-        group: KeyGroup,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
-    ) -> Result<(), PortError> {
-        let first = EntryAddress { state, group, key: Vec::new() };
-        let of_group = |address: &EntryAddress| address.state == state && address.group == group;
-        self.0
-            .range(first..)
-            .take_while(|(address, _)| of_group(address))
-            .try_for_each(|(a, value)| visit(&a.key, value))
+    fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError> {
+        for prefix in prefixes {
+            let begins_so = |address: &EntryAddress| {
+                (address.state, address.group) == (prefix.state, prefix.group) && address.key.starts_with(&prefix.key)
+            };
+            let found = self.0.range(prefix..).take_while(|(address, _)| begins_so(address));
+            for (address, value) in found {
+                visit(prefix, &address.key, value)?;
+            }
+        }
+        Ok(())
     }
 }

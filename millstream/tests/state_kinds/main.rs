@@ -51,13 +51,50 @@ async fn fail_over(launched: &Launched, trap: &Trap, tap: &Tap, records: u64) {
     until_completed(&launched.handle, completed + 1).await;
 }
 
+/// How many numbers were added, and their sum; tells the mean.
+#[derive(Clone)]
+struct Mean;
+
+impl AggregateFunction for Mean {
+    type In = u64;
+    type Accumulator = (u64, u64);
+    type Out = u64;
+
+    fn create(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn add(&self, (count, sum): &mut (u64, u64), value: u64) {
+        (*count, *sum) = (*count + 1, *sum + value);
+    }
+
+    fn result(&self, (count, sum): &(u64, u64)) -> u64 {
+        sum / count
+    }
+}
+
 /// Does something to every kind of keyed state and tells what it has become.
 #[derive(Clone)]
 struct AllKinds {
     value: ValueState<u64, String>,
     list: ListState<u64, u64>,
     map: MapState<u64, String, u64>,
+    greatest: ReducingState<u64, u64>,
+    mean: AggregatingState<u64, Mean>,
     trap: Trap,
+}
+
+impl AllKinds {
+    fn new(trap: &Trap) -> Self {
+        Self {
+            value: ValueState::new("value"),
+            list: ListState::new("list"),
+            map: MapState::new("map"),
+            greatest: ReducingState::new("greatest", |greatest, n| *greatest = n.max(*greatest)),
+            mean: AggregatingState::new("mean", Mean),
+            trap: trap.clone(),
+        }
+    }
 }
 
 /// Key, number, what to see of the state of the key.
@@ -69,15 +106,13 @@ struct Model {
     value: Option<String>,
     list: Vec<u64>,
     map: BTreeMap<String, u64>,
-}
-
-fn shown(value: Option<&String>, list: &[u64], map: &BTreeMap<String, u64>) -> String {
-    format!("{value:?} {list:?} {map:?}")
+    /// What reducing and aggregating state were given.
+    added: Vec<u64>,
 }
 
 impl Model {
     fn apply(&mut self, n: u64) -> String {
-        match Random(n).below(10) {
+        match Random(n).below(12) {
             0 => self.value = Some(n.to_string()),
             1 => self.value.get_or_insert_default().push('x'),
             2 => self.value = None,
@@ -85,10 +120,15 @@ impl Model {
             6 if self.list.len() > 3 => self.list = Vec::new(),
             6 => self.list = self.list.iter().rev().copied().collect(),
             7 | 8 => *self.map.entry((n % 5).to_string()).or_default() += n,
-            _ if n.is_multiple_of(4) => self.map.clear(),
-            _ => drop(self.map.remove(&(n % 5).to_string())),
+            9 if n.is_multiple_of(4) => self.map.clear(),
+            9 if n.is_multiple_of(3) => self.map.retain(|_, value| *value % 2 == 0),
+            9 => drop(self.map.remove(&(n % 5).to_string())),
+            10 if n.is_multiple_of(3) => self.added.clear(),
+            _ => self.added.push(n % 1_000),
         }
-        shown(self.value.as_ref(), &self.list, &self.map)
+        let mean = (!self.added.is_empty()).then(|| self.added.iter().sum::<u64>() / self.added.len() as u64);
+        let Self { value, list, map, added } = self;
+        format!("{value:?} {list:?} {map:?} {:?} {mean:?}", added.iter().max())
     }
 }
 
@@ -101,11 +141,13 @@ impl KeyedProcessFunction for AllKinds {
         visit(&mut self.value);
         visit(&mut self.list);
         visit(&mut self.map);
+        visit(&mut self.greatest);
+        visit(&mut self.mean);
     }
 
     fn process(&mut self, (key, n): (u64, u64), cx: &mut KeyedContext<'_, u64, Seen>) -> Result<(), PortError> {
         self.trap.step();
-        match Random(n).below(10) {
+        match Random(n).below(12) {
             0 => self.value.set(cx, n.to_string()),
             1 => self.value.get_or_insert_with(cx, String::new).push('x'),
             2 => drop(self.value.clear(cx)),
@@ -115,33 +157,38 @@ impl KeyedProcessFunction for AllKinds {
                 let reversed = self.list.get(cx).iter().rev().copied().collect();
                 self.list.update(cx, reversed);
             }
-            7 | 8 => *self.map.get_mut(cx).entry((n % 5).to_string()).or_default() += n,
-            _ if n % 4 == 0 => drop(self.map.clear(cx)),
-            _ => drop(self.map.get_mut(cx).remove(&(n % 5).to_string())),
+            7 | 8 => *self.map.get_or_insert_with(cx, (n % 5).to_string(), || 0) += n,
+            9 if n % 4 == 0 => self.map.clear(cx),
+            9 if n % 3 == 0 => self.map.retain(cx, |_, value| value % 2 == 0),
+            9 => drop(self.map.remove(cx, &(n % 5).to_string())),
+            10 if n % 3 == 0 => {
+                self.greatest.clear(cx);
+                self.mean.clear(cx);
+            }
+            _ => {
+                self.greatest.add(cx, n % 1_000);
+                self.mean.add(cx, n % 1_000);
+            }
         }
-        let none = BTreeMap::new();
-        let seen = shown(self.value.get(cx), self.list.get(cx), self.map.get(cx).unwrap_or(&none));
-        cx.emit((key, n, seen));
+        let (value, list) = (self.value.get(cx), self.list.get(cx));
+        let map: BTreeMap<_, _> = self.map.entries(cx).collect();
+        assert!(map.keys().eq(&self.map.keys(cx).collect::<Vec<_>>()), "in the order of the map keys");
+        let (greatest, mean) = (self.greatest.get(cx), self.mean.get(cx));
+        cx.emit((key, n, format!("{value:?} {list:?} {map:?} {greatest:?} {mean:?}")));
         Ok(())
     }
 }
 
 #[test]
-fn value_list_and_map_state_are_what_plain_collections_would_be() {
+fn every_kind_of_keyed_state_is_what_plain_collections_would_be() {
     let dir = tempfile::tempdir().expect("a folder");
     let (tap, target, trap) = (Tap::new(3), Target::<Seen>::new(), Trap::default());
     let build = |parallelism| {
         let env = environment(parallelism);
-        let function = AllKinds {
-            value: ValueState::new("value"),
-            list: ListState::new("list"),
-            map: MapState::new("map"),
-            trap: trap.clone(),
-        };
         env.from_source("numbers", tapped(&tap, |split, n| (split * 100 + n % 20, n)))
             .uid("numbers")
             .key_by(|(key, _)| *key)
-            .process(function)
+            .process(AllKinds::new(&trap))
             .uid("kinds")
             .sink_to("out", MemorySink(Arc::clone(&target)))
             .uid("out");

@@ -7,9 +7,9 @@ use super::output::OutputTag;
 use crate::batch::Data;
 use crate::key::Key;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber};
+use crate::ports::state::{StateNumber, Wanted};
 use crate::state::keyed::{CurrentKey, Declared, KeyedState, StateBacking};
-use crate::state::table::KeyContext;
+use crate::state::table::{KeyContext, StateTable};
 use crate::time::{Span, Timestamp};
 
 /// Aggregates records incrementally.
@@ -96,13 +96,13 @@ impl<K: Key, A: Aggregate> WindowAggregate<K, A> {
     /// Aggregates per window; late records go to `late`, or are counted and dropped.
     #[must_use]
     pub fn new(windows: Tumbling, aggregate: A, late: Option<OutputTag<A::In>>) -> Self {
-        let state = WindowState(Declared::new("windows"));
+        let state = WindowState(Declared::new("windows", StateTable::new));
         Self { windows, aggregate, late, state, key: PhantomData }
     }
 }
 
 /// One accumulator per key and window; the namespace is the end of the window.
-struct WindowState<K, A: Aggregate>(Declared<i64, K, A::Accumulator>);
+struct WindowState<K, A: Aggregate>(Declared<StateTable<i64, K, A::Accumulator>>);
 
 impl<K: Key, A: Aggregate> KeyedState<K> for WindowState<K, A> {
     fn backing(&mut self) -> &mut dyn StateBacking<K> {
@@ -154,9 +154,9 @@ impl<K: Key, A: Aggregate> KeyedProcessFunction for WindowAggregate<K, A> {
         Ok(())
     }
 
-    fn prefetch(&mut self, at: &KeyContext<K>, cause: Prefetch, out: &mut Vec<EntryAddress>) {
+    fn prefetch(&mut self, at: &KeyContext<K>, cause: Prefetch, wanted: &mut Wanted) {
         if let Prefetch::Record(Some(time)) | Prefetch::Timer(time) = cause {
-            self.state.0.table().missing(StateNumber(0), at, &self.windows.window(time).end, out);
+            self.state.0.table().missing(StateNumber(0), at, &self.windows.window(time).end, wanted);
         }
     }
 }

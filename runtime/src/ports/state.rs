@@ -18,8 +18,17 @@ pub struct EntryAddress {
     pub key: Vec<u8>,
 }
 
-/// Takes the key and the value of an entry.
-pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>;
+/// What must be in memory before something is processed.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Single entries.
+    pub entries: Vec<EntryAddress>,
+    /// All entries whose keys begin so.
+    pub prefixes: Vec<EntryAddress>,
+}
+
+/// Takes the prefix that an entry was found under, its key and its value.
+pub type VisitEntry<'a> = &'a mut dyn FnMut(&EntryAddress, &[u8], &[u8]) -> Result<(), PortError>;
 
 /// Serves what a restarted subtask has not yet in memory. All calls may block.
 pub trait StateReader: Send + Sync {
@@ -32,9 +41,10 @@ pub trait StateReader: Send + Sync {
     /// When the store is damaged or gone.
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError>;
 
-    /// All entries of one state in one key group, in key order.
+    /// For each of the prefixes, all entries of its state and key group whose keys begin with it, in key order. An empty
+    /// key stands for the whole key group.
     ///
     /// # Errors
-    /// When the store is damaged or gone.
-    fn scan(&self, state: StateNumber, group: KeyGroup, visit: VisitEntry<'_>) -> Result<(), PortError>;
+    /// When the store is damaged or gone, or `visit` fails.
+    fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError>;
 }

@@ -1,11 +1,13 @@
 //! State of operators: typed tables on the hot path, and the cuts that checkpoints are made of.
 //!
 //! - [`cut`]: what one barrier took from one subtask
-//! - [`table`]: the working set of one keyed state
+//! - [`table`], [`map_table`]: the working set of one keyed state
 //! - [`keyed`], [`operator`], [`timers`]: states as functions hold them
 
 pub mod cut;
+mod encoding;
 pub mod keyed;
+pub mod map_table;
 pub mod operator;
 pub mod table;
 pub mod timers;

@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cut::{Entries, KeyedSection};
+use super::encoding::{decode_value, push_entry};
 use crate::key::{Key, KeyHash};
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber};
+use crate::ports::state::{EntryAddress, StateNumber, Wanted};
 
 /// A value that can be state.
 pub trait StateValue: Serialize + DeserializeOwned + Send + 'static {}
@@ -56,8 +57,8 @@ const NOT_AHEAD: u32 = u32::MAX;
 const PREFETCH_ABOVE: usize = 32_768;
 
 /// Set while no cut contains the entry: deleting it needs no tombstone.
-const FRESH: u32 = 1 << 31;
-const EPOCH: u32 = FRESH - 1;
+pub(super) const FRESH: u32 = 1 << 31;
+pub(super) const EPOCH: u32 = FRESH - 1;
 
 struct Entry<N, K, V> {
     namespace: N,
@@ -328,17 +329,11 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let Some(frozen) = cell.frozen.take() else { return Ok(None) };
         let Frozen { deleted, saved: mut entries } = *frozen;
         for entry in cell.table.iter_mut().filter(|entry| entry.changed & EPOCH == frozen_epoch) {
-            push_encoded(&mut entries, &entry.namespace, &entry.key, &entry.value)?;
+            push_entry(&mut entries, (&entry.namespace, &entry.key), Some(&entry.value))?;
             entry.changed = frozen_epoch;
         }
         for (namespace, key) in &deleted.0 {
-            entries.push_with(
-                |out| {
-                    namespace.encode_key(out);
-                    key.encode_key(out);
-                },
-                |_| false,
-            );
+            push_entry::<_, _, V>(&mut entries, (namespace, key), None)?;
         }
         Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
     }
@@ -363,13 +358,13 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     }
 
     /// Adds the address of an entry that only the local store can tell about.
-    pub fn missing(&self, state: StateNumber, at: &KeyContext<K>, namespace: &N, out: &mut Vec<EntryAddress>) {
+    pub fn missing(&self, state: StateNumber, at: &KeyContext<K>, namespace: &N, wanted: &mut Wanted) {
         let group = &self.groups[self.slot(at.group)];
         if group.resident || self.get(at, namespace).is_some() {
             return;
         }
         if !group.hidden.contains(table_hash(at.hash, namespace), namespace, &at.key) {
-            out.push(EntryAddress { state, group: at.group, key: encoded(namespace, &at.key) });
+            wanted.entries.push(EntryAddress { state, group: at.group, key: encoded(namespace, &at.key) });
         }
     }
 
@@ -394,12 +389,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             |entry| table_hash(entry.key.key_hash(), &entry.namespace),
         );
         if let Slot::Vacant(vacant) = found {
-            let value = rmp_serde::from_slice(value_bytes).map_err(|error| {
-                PortError::fix_input(format!(
-                    "a stored value is not a {}: {error}; the type of a state cannot change without a migration",
-                    std::any::type_name::<V>()
-                ))
-            })?;
+            let value = decode_value(value_bytes)?;
             vacant.insert(Entry { namespace, key, changed: 0, value });
         }
         Ok(())
@@ -430,7 +420,7 @@ fn prefetch<T>(value: &T) {
 /// The table indexes with the low bits and tags slots with the highest seven. The highest bits of a key's hash are its
 /// group, the same for a whole table: unless they are turned away, every tag is equal and every probe compares keys.
 #[inline]
-fn table_hash<N: Key>(key: KeyHash, namespace: &N) -> u64 {
+pub(super) fn table_hash<N: Key>(key: KeyHash, namespace: &N) -> u64 {
     let key = key.0.rotate_left(40);
     if size_of::<N>() == 0 { key } else { key ^ namespace.key_hash().0.rotate_left(17) }
 }
@@ -459,31 +449,11 @@ fn save_and_stamp<N: Key, K: Key, V: StateValue>(
     if let Some(frozen) = frozen
         && entry.changed & EPOCH == epoch - 1
     {
-        push_encoded(&mut frozen.saved, &entry.namespace, &entry.key, &entry.value)
+        push_entry(&mut frozen.saved, (&entry.namespace, &entry.key), Some(&entry.value))
             .expect("a value that was written once is written again");
     }
     entry.changed = epoch;
     *changed = true;
-}
-
-fn push_encoded<N: Key, K: Key, V: StateValue>(
-    entries: &mut Entries,
-    namespace: &N,
-    key: &K,
-    value: &V,
-) -> Result<(), PortError> {
-    let mut outcome = Ok(());
-    entries.push_with(
-        |out| {
-            namespace.encode_key(out);
-            key.encode_key(out);
-        },
-        |out| {
-            outcome = rmp_serde::encode::write(out, value);
-            true
-        },
-    );
-    outcome.map_err(|error| PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>())))
 }
 
 fn encoded<N: Key, K: Key>(namespace: &N, key: &K) -> Vec<u8> {

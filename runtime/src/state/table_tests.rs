@@ -122,9 +122,9 @@ proptest! {
         let mut table = StateTable::<(), u64, u32>::new(0..GROUPS);
         table.begin_restore();
         let fetch = |table: &mut StateTable<(), u64, u32>, key: u64| {
-            let mut wanted = Vec::new();
+            let mut wanted = Wanted::default();
             table.missing(StateNumber(0), &at(key), &(), &mut wanted);
-            for address in wanted {
+            for address in wanted.entries {
                 if let Some(value) = original.get(&(address.group.0, address.key.clone())) {
                     table.load(address.group, &address.key, value).expect("just written");
                 }

@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use super::cut::KeyedSection;
 use super::keyed::StateBacking;
+use super::keyed::backing::Table;
 use super::table::{KeyContext, StateTable};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber};
+use crate::ports::state::{StateNumber, Wanted};
 use crate::time::Timestamp;
 
 /// The timers of one operator for one notion of time.
@@ -97,6 +98,12 @@ impl<K: Key> StateBacking<K> for Timers<K> {
         self.queue.clear();
     }
 
+    fn entries(&mut self) -> &mut dyn Table<K> {
+        self
+    }
+}
+
+impl<K: Key> Table<K> for Timers<K> {
     fn begin_restore(&mut self) {
         self.table.begin_restore();
     }
@@ -115,11 +122,7 @@ impl<K: Key> StateBacking<K> for Timers<K> {
         self.table.finish_restore(group);
     }
 
-    fn is_fully_resident(&self) -> bool {
-        self.table.is_fully_resident()
-    }
-
-    fn missing(&self, _number: StateNumber, _at: &KeyContext<K>, _out: &mut Vec<EntryAddress>) {
+    fn missing(&self, _number: StateNumber, _at: &KeyContext<K>, _wanted: &mut Wanted) {
         // Timers are loaded before the first row is processed.
     }
 
@@ -129,10 +132,6 @@ impl<K: Key> StateBacking<K> for Timers<K> {
 
     fn encode_group(&mut self, number: StateNumber, group: KeyGroup) -> Result<Option<KeyedSection>, PortError> {
         self.table.encode_group(number, group)
-    }
-
-    fn len(&self) -> usize {
-        self.queue.len()
     }
 }
 

@@ -24,6 +24,11 @@ pub(super) fn prefix(state: u16, group: KeyGroup) -> [u8; PREFIX_BYTES] {
     [a, b, c, d]
 }
 
+/// What LMDB orders by of a key, or of the beginning of one.
+pub(super) fn kept(key: &[u8]) -> &[u8] {
+    &key[..key.len().min(KEPT_BYTES)]
+}
+
 /// Buffers that are used again for every entry.
 #[derive(Default)]
 pub(super) struct Encoder {

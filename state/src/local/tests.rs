@@ -94,21 +94,35 @@ fn apply(model: &mut Model, changes: &[Change]) {
     }
 }
 
-fn scanned(view: &StateView) -> Model {
+/// All entries whose keys begin so.
+fn scanned_from(view: &StateView, begin: &[u8]) -> Model {
+    let sections = (0..2).flat_map(|state| GROUPS.map(move |group| (StateNumber(state), KeyGroup(group))));
+    let prefixes: Vec<_> = sections.map(|(state, group)| EntryAddress { state, group, key: begin.to_vec() }).collect();
     let mut content = Model::new();
-    for state in 0..2 {
-        for group in GROUPS {
-            let mut last: Option<Vec<u8>> = None;
-            view.scan(StateNumber(state), KeyGroup(group), &mut |key, value| {
-                assert!(last.as_deref() < Some(key), "in key order, each once");
-                last = Some(key.to_vec());
-                content.insert((state, group, key.to_vec()), value.to_vec());
-                Ok(())
-            })
-            .expect("scans");
-        }
-    }
+    let mut last: Option<EntryAddress> = None;
+    view.scan(&prefixes, &mut |prefix, key, value| {
+        let address = EntryAddress { key: key.to_vec(), ..prefix.clone() };
+        assert!(last.as_ref() < Some(&address), "in the order of the prefixes, then of the keys, each once");
+        last = Some(address);
+        content.insert((prefix.state.0, prefix.group.0, key.to_vec()), value.to_vec());
+        Ok(())
+    })
+    .expect("scans");
     content
+}
+
+fn scanned(view: &StateView) -> Model {
+    scanned_from(view, b"")
+}
+
+fn beginning_with(model: &Model, begin: &[u8]) -> Model {
+    model.clone().into_iter().filter(|((_, _, key), _)| key.starts_with(begin)).collect()
+}
+
+/// As long as parts of keys that LMDB holds whole, orders by, and cuts.
+fn beginnings() -> [Vec<u8>; 6] {
+    let ks = |length| vec![b'k'; length];
+    [ks(1), ks(3), ks(475), ks(490), [ks(474), vec![5]].concat(), [ks(600), vec![5]].concat()]
 }
 
 struct Fixture {
@@ -222,6 +236,9 @@ proptest! {
                 }
             }
             prop_assert_eq!(&scanned(&view), &model);
+            for begin in beginnings() {
+                prop_assert_eq!(scanned_from(&view, &begin), beginning_with(&model, &begin));
+            }
         }
         // Without LMDB the segments alone say the same.
         let without = StateView::new(uid(), &declarations(false), None, all);

@@ -9,10 +9,10 @@ use heed::{RoTxn, WithoutTls};
 use millstream_runtime::ids::OperatorUid;
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader};
+use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader, VisitEntry};
 use millstream_runtime::state::cut::StateDeclaration;
 
-use super::entry::{Encoder, EntryScan, ScanError, Stored, decode, prefix};
+use super::entry::{Encoder, EntryScan, ScanError, Stored, decode, kept, prefix};
 use super::store::{LocalStore, OperatorStore};
 use crate::segment::{Chain, EntryCursor, SegmentReader};
 
@@ -137,10 +137,12 @@ impl Local<'_> {
         }
     }
 
-    fn scan(&self, number: u16, group: KeyGroup) -> Result<EntryScan<'_>, PortError> {
-        let start = prefix(number, group);
-        let end = u32::from_be_bytes(start).checked_add(1).map(u32::to_be_bytes);
+    /// The entries of a state in a key group, from the first on whose key may begin with `from`.
+    fn scan(&self, number: u16, group: KeyGroup, from: &[u8]) -> Result<EntryScan<'_>, PortError> {
+        let section = prefix(number, group);
+        let end = u32::from_be_bytes(section).checked_add(1).map(u32::to_be_bytes);
         let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
+        let start = [&section, kept(from)].concat();
         let range = self.operator.database.range(&self.transaction, &(Bound::Included(&start[..]), end));
         Ok(EntryScan::new(range.map_err(|error| self.store.failed("reading", &error))?))
     }
@@ -186,37 +188,50 @@ impl StateReader for StateView {
         })
     }
 
-    fn scan(
-        &self,
-        state: StateNumber,
-        group: KeyGroup,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), PortError>,
-    ) -> Result<(), PortError> {
-        let declaration = self.state_name(state)?;
+    fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError> {
         self.read(|segments, local| {
-            let mut newer = Chain(segments).entries(&self.uid, &declaration.name, group);
-            let mut has_newer = newer.advance()?;
-            if let Some((local, number)) = local.and_then(|local| Some((local, local.number(declaration)?))) {
-                let mut older = local.scan(number, group)?;
-                while let Some((key, value)) = local.next(&mut older)? {
-                    while has_newer && newer.key() < key {
-                        newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
-                        has_newer = newer.advance()?;
-                    }
-                    if has_newer && newer.key() == key {
-                        newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
-                        has_newer = newer.advance()?;
-                    } else {
-                        visit(key, value)?;
-                    }
+            prefixes.iter().try_for_each(|prefix| self.scan_one(segments, local, prefix, visit))
+        })
+    }
+}
+
+impl StateView {
+    /// Visits what begins with one prefix: the segments and LMDB merged, where both have a key the segments count.
+    fn scan_one(
+        &self,
+        segments: &[Arc<SegmentReader>],
+        local: Option<&Local>,
+        prefix: &EntryAddress,
+        visit: VisitEntry<'_>,
+    ) -> Result<(), PortError> {
+        let EntryAddress { state, group, key: begin } = prefix;
+        let declaration = self.state_name(*state)?;
+        let mut newer = Chain(segments).entries_from(&self.uid, &declaration.name, *group, begin)?;
+        let mut has_newer = newer.advance()? && newer.key().starts_with(begin);
+        if let Some((local, number)) = local.and_then(|local| Some((local, local.number(declaration)?))) {
+            let mut older = local.scan(number, *group, begin)?;
+            while let Some((key, value)) = local.next(&mut older)? {
+                if !key.starts_with(begin) {
+                    // Of keys that LMDB holds cut, some may lie before.
+                    if key < begin.as_slice() { continue } else { break }
+                }
+                while has_newer && newer.key() < key {
+                    newer.value().map_or(Ok(()), |value| visit(prefix, newer.key(), value))?;
+                    has_newer = newer.advance()? && newer.key().starts_with(begin);
+                }
+                if has_newer && newer.key() == key {
+                    newer.value().map_or(Ok(()), |value| visit(prefix, newer.key(), value))?;
+                    has_newer = newer.advance()? && newer.key().starts_with(begin);
+                } else {
+                    visit(prefix, key, value)?;
                 }
             }
-            while has_newer {
-                newer.value().map_or(Ok(()), |value| visit(newer.key(), value))?;
-                has_newer = newer.advance()?;
-            }
-            Ok(())
-        })
+        }
+        while has_newer {
+            newer.value().map_or(Ok(()), |value| visit(prefix, newer.key(), value))?;
+            has_newer = newer.advance()? && newer.key().starts_with(begin);
+        }
+        Ok(())
     }
 }
 

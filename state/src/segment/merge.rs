@@ -56,6 +56,29 @@ impl<'a> Chain<'a> {
     pub fn entries(&self, uid: &OperatorUid, state: &str, group: KeyGroup) -> Merge<'a> {
         Merge::new(self.0.iter().filter_map(|reader| reader.scan(uid, state, group)).collect())
     }
+
+    /// The same, from the first key at or behind `from`.
+    ///
+    /// # Errors
+    /// When a segment is damaged or cannot be read.
+    pub fn entries_from(
+        &self,
+        uid: &OperatorUid,
+        state: &str,
+        group: KeyGroup,
+        from: &[u8],
+    ) -> Result<Merge<'a>, PortError> {
+        if from.is_empty() {
+            return Ok(self.entries(uid, state, group));
+        }
+        let mut cursors = Vec::new();
+        for mut cursor in self.0.iter().filter_map(|reader| reader.lookup(uid, state, group)) {
+            if cursor.seek(from)? {
+                cursors.push(cursor);
+            }
+        }
+        Ok(Merge { cursors, next: Next::Smallest, winner: 0 })
+    }
 }
 
 fn add_declaration(known: &mut Vec<StateDeclaration>, declaration: &StateDeclaration) -> Result<(), String> {
@@ -73,12 +96,22 @@ fn add_declaration(known: &mut Vec<StateDeclaration>, declaration: &StateDeclara
     }
 }
 
+/// How a merge comes to its next entry.
+enum Next {
+    /// All cursors stand before their first entry.
+    First,
+    /// All stand at an entry not taken yet.
+    Smallest,
+    /// The winner's entry has been taken.
+    BehindWinner,
+}
+
 /// Walks several sections of the same state and key group as one. Chains are short, so the smallest key is found by
 /// looking at every cursor.
 pub struct Merge<'a> {
     /// Oldest first; those at their end are taken out.
     cursors: Vec<EntryCursor<'a>>,
-    started: bool,
+    next: Next,
     /// Index of the cursor whose entry counts now.
     winner: usize,
 }
@@ -87,7 +120,7 @@ impl<'a> Merge<'a> {
     /// Merges cursors that stand before their first entry, oldest first.
     #[must_use]
     pub fn new(cursors: Vec<EntryCursor<'a>>) -> Self {
-        Self { cursors, started: false, winner: 0 }
+        Self { cursors, next: Next::First, winner: 0 }
     }
 
     /// Goes to the next key; false at the end.
@@ -95,11 +128,10 @@ impl<'a> Merge<'a> {
     /// # Errors
     /// When a segment is damaged or cannot be read.
     pub fn advance(&mut self) -> Result<bool, PortError> {
-        if self.started {
-            self.step_over_current()?;
-        } else {
-            self.started = true;
-            self.advance_where(|_, _| true)?;
+        match std::mem::replace(&mut self.next, Next::BehindWinner) {
+            Next::First => self.advance_where(|_, _| true)?,
+            Next::Smallest => {}
+            Next::BehindWinner => self.step_over_current()?,
         }
         let Some(first) = self.cursors.first() else { return Ok(false) };
         let mut smallest = first.key();

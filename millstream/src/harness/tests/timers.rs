@@ -39,13 +39,13 @@ impl KeyedProcessFunction for HoldBack {
             cx.side(&LATE, record);
             return Ok(());
         }
-        self.held.get_mut(cx).entry(time).or_default().push(value);
+        self.held.get_or_insert_with(cx, time, Vec::new).push(value);
         cx.register_event_time_timer(time);
         Ok(())
     }
 
     fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, u8, Fired>) -> Result<(), PortError> {
-        let values = self.held.get_mut(cx).remove(&time).unwrap_or_default();
+        let values = self.held.remove(cx, &time).unwrap_or_default();
         if values.iter().sum::<u64>() % 2 == 1 {
             cx.register_event_time_timer(time + 7);
         }

@@ -9,24 +9,22 @@ use crate::ids::OperatorUid;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber, StateReader};
+use crate::ports::state::{EntryAddress, StateNumber, StateReader, Wanted};
 use crate::state::cut::{Entries, StateDeclaration};
 use crate::state::keyed::StateBacking;
+use crate::state::keyed::backing::Table;
 use crate::state::timers::Timers;
 
 /// The entries of one state in one key group.
 type Scanned = (StateNumber, KeyGroup, Entries);
-/// An entry that was asked for, and its value if there is one.
-type Fetched = (EntryAddress, Option<Vec<u8>>);
-
 /// Results of the work that a backend starts.
 enum Answer {
     /// All timers of all key groups.
     Timers(Result<Vec<Scanned>, PortError>),
     /// The entries that a batch waits for.
-    Fetched(Result<Vec<Fetched>, PortError>),
+    Fetched(Result<Vec<Scanned>, PortError>),
     /// One key group, all states.
-    Group(Result<(KeyGroup, Vec<(StateNumber, Entries)>), PortError>),
+    Group(KeyGroup, Result<Vec<Scanned>, PortError>),
 }
 
 /// Visits the states of the function that owns the backend.
@@ -78,7 +76,7 @@ impl<K: Key> KeyedBackend<K> {
         visit(&mut |state| state.backing().attach(groups.clone()));
         backend.each(visit, &mut |number, state| {
             if restoring {
-                state.begin_restore();
+                state.entries().begin_restore();
             }
             declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
         });
@@ -107,14 +105,9 @@ impl<K: Key> KeyedBackend<K> {
         let timers = [self.declarations[count - 2].number, self.declarations[count - 1].number];
         let groups = cx.task.key_groups.clone();
         cx.start(self.slot, move || {
-            let scan = || {
-                let mut all = Vec::new();
-                for (state, group) in timers.into_iter().flat_map(|state| groups.clone().map(move |g| (state, g))) {
-                    all.push((state, KeyGroup(group), scan_group(&*reader, state, KeyGroup(group))?));
-                }
-                Ok(all)
-            };
-            Answer::Timers(scan())
+            let of_group = |group| timers.map(|state| whole(state, KeyGroup(group)));
+            let prefixes: Vec<_> = groups.flat_map(of_group).collect();
+            Answer::Timers(scan(&*reader, &prefixes))
         });
     }
 
@@ -131,18 +124,18 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// Fetches entries; `Ready` when there is nothing to fetch.
-    pub fn fetch(&mut self, mut addresses: Vec<EntryAddress>, cx: &mut ChainContext) -> Flow {
+    pub fn fetch(&mut self, wanted: Wanted, cx: &mut ChainContext) -> Flow {
         let Some(reader) = self.reader.clone() else { return Flow::Ready };
-        if addresses.is_empty() {
+        let Wanted { mut entries, mut prefixes } = wanted;
+        if entries.is_empty() && prefixes.is_empty() {
             return Flow::Ready;
         }
-        addresses.sort_unstable();
-        addresses.dedup();
+        for addresses in [&mut entries, &mut prefixes] {
+            addresses.sort_unstable();
+            addresses.dedup();
+        }
         self.fetching = true;
-        cx.start(self.slot, move || {
-            let values = reader.fetch(&addresses);
-            Answer::Fetched(values.map(|values| addresses.into_iter().zip(values).collect()))
-        });
+        cx.start(self.slot, move || Answer::Fetched(fetch(&*reader, &entries, &prefixes)));
         Flow::Waiting
     }
 
@@ -176,21 +169,16 @@ impl<K: Key> KeyedBackend<K> {
                 self.scan_on(cx);
             }
             Answer::Fetched(fetched) => {
-                for (address, value) in fetched? {
-                    if let Some(value) = value {
-                        let mut entry = Entries::default();
-                        entry.push(&address.key, Some(&value));
-                        self.load(visit, address.state, address.group, &entry)?;
-                    }
+                for (number, group, entries) in fetched? {
+                    self.load(visit, number, group, &entries)?;
                 }
                 self.fetching = false;
             }
-            Answer::Group(scanned) => {
-                let (group, states) = scanned?;
-                for (number, entries) in states {
+            Answer::Group(group, scanned) => {
+                for (number, group, entries) in scanned? {
                     self.load(visit, number, group, &entries)?;
                 }
-                visit(&mut |state| state.backing().finish_restore(group));
+                visit(&mut |state| state.backing().entries().finish_restore(group));
                 self.scan_on(cx);
             }
         }
@@ -206,12 +194,9 @@ impl<K: Key> KeyedBackend<K> {
         }
         let group = KeyGroup(self.scan_next);
         self.scan_next += 1;
-        let states: Vec<_> =
-            self.declarations[..self.declarations.len() - 2].iter().map(|declared| declared.number).collect();
-        cx.start(self.slot, move || {
-            let scan = |state| Ok((state, scan_group(&*reader, state, group)?));
-            Answer::Group(states.into_iter().map(scan).collect::<Result<_, _>>().map(|states| (group, states)))
-        });
+        let states = &self.declarations[..self.declarations.len() - 2];
+        let prefixes: Vec<_> = states.iter().map(|declared| whole(declared.number, group)).collect();
+        cx.start(self.slot, move || Answer::Group(group, scan(&*reader, &prefixes)));
     }
 
     fn load(
@@ -226,7 +211,10 @@ impl<K: Key> KeyedBackend<K> {
             if number == wanted {
                 for (key, value) in entries.iter() {
                     if outcome.is_ok() {
-                        outcome = state.load(group, key, value.unwrap_or_default());
+                        outcome = state.entries().load(group, key, value.unwrap_or_default()).map_err(|error| {
+                            let message = format!("state '{}': {}", state.name(), error.message);
+                            PortError { kind: error.kind, message }
+                        });
                     }
                 }
             }
@@ -236,7 +224,7 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Begins a cut.
     pub fn freeze(&mut self, visit: VisitStates<'_, K>, cx: &mut ChainContext) {
-        self.each(visit, &mut |_, state| state.freeze());
+        self.each(visit, &mut |_, state| state.entries().freeze());
         self.encode_next = cx.task.key_groups.start;
         cx.cut.operator(&self.uid).declarations.clone_from(&self.declarations);
     }
@@ -253,7 +241,7 @@ impl<K: Key> KeyedBackend<K> {
         self.encode_next += 1;
         let mut outcome = Ok(());
         let uid = self.uid.clone();
-        self.each(visit, &mut |number, state| match state.encode_group(number, group) {
+        self.each(visit, &mut |number, state| match state.entries().encode_group(number, group) {
             Ok(section) => cx.cut.operator(&uid).keyed.extend(section),
             Err(error) => outcome = Err(error),
         });
@@ -261,11 +249,41 @@ impl<K: Key> KeyedBackend<K> {
     }
 }
 
-fn scan_group(reader: &dyn StateReader, state: StateNumber, group: KeyGroup) -> Result<Entries, PortError> {
-    let mut entries = Entries::default();
-    reader.scan(state, group, &mut |key, value| {
-        entries.push(key, Some(value));
+/// The address of everything that a state has in a key group.
+fn whole(state: StateNumber, group: KeyGroup) -> EntryAddress {
+    EntryAddress { state, group, key: Vec::new() }
+}
+
+fn scan(reader: &dyn StateReader, prefixes: &[EntryAddress]) -> Result<Vec<Scanned>, PortError> {
+    let mut sections: Vec<Scanned> = Vec::new();
+    reader.scan(prefixes, &mut |found, key, value| {
+        section(&mut sections, found).push(key, Some(value));
         Ok(())
     })?;
-    Ok(entries)
+    Ok(sections)
+}
+
+fn fetch(
+    reader: &dyn StateReader,
+    addresses: &[EntryAddress],
+    prefixes: &[EntryAddress],
+) -> Result<Vec<Scanned>, PortError> {
+    let mut sections = if prefixes.is_empty() { Vec::new() } else { scan(reader, prefixes)? };
+    if !addresses.is_empty() {
+        for (address, value) in addresses.iter().zip(reader.fetch(addresses)?) {
+            if let Some(value) = value {
+                section(&mut sections, address).push(&address.key, Some(&value));
+            }
+        }
+    }
+    Ok(sections)
+}
+
+/// The section that an entry of this address belongs to: the last one, or a new one behind it.
+fn section<'a>(sections: &'a mut Vec<Scanned>, address: &EntryAddress) -> &'a mut Entries {
+    let is_last = sections.last().is_some_and(|(state, group, _)| (*state, *group) == (address.state, address.group));
+    if !is_last {
+        sections.push((address.state, address.group, Entries::default()));
+    }
+    &mut sections.last_mut().expect("pushed just now unless it was there").2
 }

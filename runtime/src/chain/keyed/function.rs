@@ -3,7 +3,7 @@
 use crate::chain::output::{OutputTag, Outputs};
 use crate::key::Key;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber};
+use crate::ports::state::{StateNumber, Wanted};
 use crate::state::keyed::{CurrentKey, KeyedState};
 use crate::state::operator::OperatorStateSlot;
 use crate::state::table::KeyContext;
@@ -45,12 +45,12 @@ pub trait KeyedProcessFunction: Clone + Send + 'static {
         Ok(())
     }
 
-    /// Adds what must be in memory before a record or a timer is processed. The default asks every state for the
-    /// entry of the key; functions with states of several entries per key ask themselves.
-    fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, out: &mut Vec<EntryAddress>) {
+    /// Adds what must be in memory before a record or a timer is processed. The default asks every state for what it
+    /// has of the key.
+    fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, wanted: &mut Wanted) {
         let mut number = 0;
         self.states(&mut |state| {
-            state.backing().missing(StateNumber(number), at, out);
+            state.backing().entries().missing(StateNumber(number), at, wanted);
             number += 1;
         });
     }
@@ -103,10 +103,10 @@ pub trait KeyedBroadcastFunction: Clone + Send + 'static {
     fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, Self::Key, Self::Out>) -> Result<(), PortError>;
 
     /// See [`KeyedProcessFunction::prefetch`].
-    fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, out: &mut Vec<EntryAddress>) {
+    fn prefetch(&mut self, at: &KeyContext<Self::Key>, _cause: Prefetch, wanted: &mut Wanted) {
         let mut number = 0;
         self.states(&mut |state| {
-            state.backing().missing(StateNumber(number), at, out);
+            state.backing().entries().missing(StateNumber(number), at, wanted);
             number += 1;
         });
     }
@@ -139,8 +139,8 @@ impl<F: KeyedProcessFunction> KeyedBroadcastFunction for WithoutBroadcast<F> {
         self.0.on_timer(time, cx)
     }
 
-    fn prefetch(&mut self, at: &KeyContext<F::Key>, cause: Prefetch, out: &mut Vec<EntryAddress>) {
-        self.0.prefetch(at, cause, out);
+    fn prefetch(&mut self, at: &KeyContext<F::Key>, cause: Prefetch, wanted: &mut Wanted) {
+        self.0.prefetch(at, cause, wanted);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::element::Barrier;
 use crate::ids::OperatorUid;
 use crate::key::Key;
 use crate::ports::PortError;
+use crate::ports::state::Wanted;
 use crate::state::table::KeyContext;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
@@ -127,7 +128,7 @@ where
                 next.zip(0..)
                     .map(|(value, place)| KeyContext::ahead((self.selector)(value), cx.task.max_parallelism, place)),
             );
-            self.function.states(&mut |state| state.backing().look_ahead(&keys));
+            self.function.states(&mut |state| state.backing().entries().look_ahead(&keys));
             outcome = self.process(&keys, &mut rows, cx);
         }
         self.keys = keys;
@@ -174,7 +175,7 @@ where
     }
 
     fn fetch_rows(&mut self, rows: &HeldRows<F::In>, cx: &mut ChainContext) -> Flow {
-        let mut wanted = Vec::new();
+        let mut wanted = Wanted::default();
         let timestamps = rows.timestamps.as_slice();
         for (index, value) in rows.values.as_slice().iter().enumerate() {
             let at = KeyContext::new((self.selector)(value), cx.task.max_parallelism);
@@ -239,7 +240,7 @@ where
     }
 
     fn fetch_timers(&mut self, due: &[(Timestamp, KeyContext<F::Key>)], cx: &mut ChainContext) -> Flow {
-        let mut wanted = Vec::new();
+        let mut wanted = Wanted::default();
         for (time, at) in due {
             self.function.prefetch(at, Prefetch::Timer(*time), &mut wanted);
         }

@@ -1,32 +1,36 @@
 //! A table under a name and a version, attached to key groups by the runtime: what every kind of keyed state holds.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::StateBacking;
+use super::backing::{StateBacking, Table};
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber};
+use crate::ports::state::{StateNumber, Wanted};
 use crate::state::cut::KeyedSection;
+use crate::state::map_table::MapTable;
 use crate::state::table::{KeyContext, StateTable, StateValue};
 
 /// A declared state with its table, once it is attached.
-pub(crate) struct Declared<N, K, V> {
+pub(crate) struct Declared<T> {
     name: String,
     version: u32,
-    table: Option<StateTable<N, K, V>>,
+    make: Arc<dyn Fn(Range<u16>) -> T + Send + Sync>,
+    table: Option<T>,
 }
 
 /// A copy of the declaration, without content: each subtask attaches its own.
-impl<N, K, V> Clone for Declared<N, K, V> {
+impl<T> Clone for Declared<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), version: self.version, table: None }
+        Self { name: self.name.clone(), version: self.version, make: Arc::clone(&self.make), table: None }
     }
 }
 
-impl<N: Key, K: Key, V: StateValue> Declared<N, K, V> {
-    pub(crate) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), version: 1, table: None }
+impl<T> Declared<T> {
+    /// Declares a state whose table for a range of key groups is made by `make`.
+    pub(crate) fn new(name: impl Into<String>, make: impl Fn(Range<u16>) -> T + Send + Sync + 'static) -> Self {
+        Self { name: name.into(), version: 1, make: Arc::new(make), table: None }
     }
 
     pub(super) fn with_version(self, version: u32) -> Self {
@@ -34,7 +38,7 @@ impl<N: Key, K: Key, V: StateValue> Declared<N, K, V> {
     }
 
     #[inline]
-    pub(crate) fn table(&self) -> &StateTable<N, K, V> {
+    pub(crate) fn table(&self) -> &T {
         match &self.table {
             Some(table) => table,
             None => self.not_attached(),
@@ -42,7 +46,7 @@ impl<N: Key, K: Key, V: StateValue> Declared<N, K, V> {
     }
 
     #[inline]
-    pub(crate) fn table_mut(&mut self) -> &mut StateTable<N, K, V> {
+    pub(crate) fn table_mut(&mut self) -> &mut T {
         if self.table.is_none() {
             self.not_attached();
         }
@@ -55,7 +59,7 @@ impl<N: Key, K: Key, V: StateValue> Declared<N, K, V> {
     }
 }
 
-impl<N: Key, K: Key, V: StateValue> StateBacking<K> for Declared<N, K, V> {
+impl<K, T: Table<K>> StateBacking<K> for Declared<T> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -65,52 +69,75 @@ impl<N: Key, K: Key, V: StateValue> StateBacking<K> for Declared<N, K, V> {
     }
 
     fn attach(&mut self, groups: Range<u16>) {
-        self.table = Some(StateTable::new(groups));
+        self.table = Some((self.make)(groups));
     }
 
+    fn entries(&mut self) -> &mut dyn Table<K> {
+        self.table_mut()
+    }
+}
+
+/// The namespace of states with one entry per key; the others cannot be asked by key alone.
+fn no_namespace<N: Key>() -> Option<N> {
+    N::decode_key(&mut &[][..]).ok()
+}
+
+impl<N: Key, K: Key, V: StateValue> Table<K> for StateTable<N, K, V> {
     fn begin_restore(&mut self) {
-        self.table_mut().begin_restore();
+        self.begin_restore();
     }
 
     fn load(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<(), PortError> {
-        self.table_mut().load(group, key, value).map_err(|error| PortError {
-            kind: error.kind,
-            message: format!("state '{}': {}", self.name, error.message),
-        })
+        self.load(group, key, value)
     }
 
     fn finish_restore(&mut self, group: KeyGroup) {
-        self.table_mut().finish_restore(group);
+        self.finish_restore(group);
     }
 
-    fn is_fully_resident(&self) -> bool {
-        self.table().is_fully_resident()
-    }
-
-    fn missing(&self, number: StateNumber, at: &KeyContext<K>, out: &mut Vec<EntryAddress>) {
-        // Only states without namespaces can be asked for by key alone.
-        let mut no_bytes: &[u8] = &[];
-        if let Ok(namespace) = N::decode_key(&mut no_bytes) {
-            self.table().missing(number, at, &namespace, out);
+    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
+        if let Some(namespace) = no_namespace() {
+            self.missing(number, at, &namespace, wanted);
         }
     }
 
     fn look_ahead(&mut self, keys: &[KeyContext<K>]) {
-        let mut no_bytes: &[u8] = &[];
-        if let Ok(namespace) = N::decode_key(&mut no_bytes) {
-            self.table_mut().look_ahead(keys, &namespace);
+        if let Some(namespace) = no_namespace() {
+            self.look_ahead(keys, &namespace);
         }
     }
 
     fn freeze(&mut self) {
-        self.table_mut().freeze();
+        self.freeze();
     }
 
     fn encode_group(&mut self, number: StateNumber, group: KeyGroup) -> Result<Option<KeyedSection>, PortError> {
-        self.table_mut().encode_group(number, group)
+        self.encode_group(number, group)
+    }
+}
+
+impl<K: Key, M: Key, V: StateValue> Table<K> for MapTable<K, M, V> {
+    fn begin_restore(&mut self) {
+        self.begin_restore();
     }
 
-    fn len(&self) -> usize {
-        self.table().len()
+    fn load(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<(), PortError> {
+        self.load(group, key, value)
+    }
+
+    fn finish_restore(&mut self, group: KeyGroup) {
+        self.finish_restore(group);
+    }
+
+    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
+        self.missing(number, at, wanted);
+    }
+
+    fn freeze(&mut self) {
+        self.freeze();
+    }
+
+    fn encode_group(&mut self, number: StateNumber, group: KeyGroup) -> Result<Option<KeyedSection>, PortError> {
+        self.encode_group(number, group)
     }
 }

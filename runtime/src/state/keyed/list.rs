@@ -2,11 +2,11 @@
 
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
-use crate::state::table::StateValue;
+use crate::state::table::{StateTable, StateValue};
 
 /// A list per key, read and written as a whole at every cut in which it changed.
 pub struct ListState<K, T> {
-    declared: Declared<(), K, Vec<T>>,
+    declared: Declared<StateTable<(), K, Vec<T>>>,
 }
 
 impl<K, T> Clone for ListState<K, T> {
@@ -19,7 +19,7 @@ impl<K: Key, T: StateValue> ListState<K, T> {
     /// Declares the state; it must be visited in the function's `states`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { declared: Declared::new(name) }
+        Self { declared: Declared::new(name, StateTable::new) }
     }
 
     /// Sets the version of the items' type.

@@ -2,11 +2,11 @@
 
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
-use crate::state::table::StateValue;
+use crate::state::table::{StateTable, StateValue};
 
 /// One value per key.
 pub struct ValueState<K, V> {
-    declared: Declared<(), K, V>,
+    declared: Declared<StateTable<(), K, V>>,
 }
 
 impl<K, V> Clone for ValueState<K, V> {
@@ -19,7 +19,7 @@ impl<K: Key, V: StateValue> ValueState<K, V> {
     /// Declares the state; it must be visited in the function's `states`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { declared: Declared::new(name) }
+        Self { declared: Declared::new(name, StateTable::new) }
     }
 
     /// Sets the version of the value's type.

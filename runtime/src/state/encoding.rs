@@ -1,0 +1,37 @@
+//! How entries of keyed state become bytes: the parts of the key in their canonical encoding, one behind the other, and the
+//! value as serde has it.
+
+use super::cut::Entries;
+use super::table::StateValue;
+use crate::key::Key;
+use crate::ports::PortError;
+
+/// Appends an entry whose key has two parts; `None` is a tombstone.
+pub(super) fn push_entry<A: Key, B: Key, V: StateValue>(
+    entries: &mut Entries,
+    (first, second): (&A, &B),
+    value: Option<&V>,
+) -> Result<(), PortError> {
+    let mut outcome = Ok(());
+    entries.push_with(
+        |out| {
+            first.encode_key(out);
+            second.encode_key(out);
+        },
+        |out| {
+            outcome = value.map_or(Ok(()), |value| rmp_serde::encode::write(out, value));
+            value.is_some()
+        },
+    );
+    outcome.map_err(|error| PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>())))
+}
+
+/// Decodes a stored value.
+pub(super) fn decode_value<V: StateValue>(bytes: &[u8]) -> Result<V, PortError> {
+    rmp_serde::from_slice(bytes).map_err(|error| {
+        PortError::fix_input(format!(
+            "a stored value is not a {}: {error}; the type of a state cannot change without a migration",
+            std::any::type_name::<V>()
+        ))
+    })
+}
