@@ -34,6 +34,9 @@ use starting::{Making, Starting, check_transaction_timeout};
 /// The file in the state folder that names its present job.
 const CURRENT_JOB: &str = "current-job";
 
+/// The node on which jobs run that [`launch`] starts.
+pub const EMBEDDED_NODE: &str = "embedded";
+
 /// What a job starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartFrom {
@@ -202,7 +205,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
     let graph = Arc::new(graph);
     let launching = Launching::prepare(&graph, options).await?;
     let incarnation = NodeIncarnation(launching.prepared.node.incarnation());
-    let process = NodeProcess { node: NodeId("embedded".to_owned()), incarnation };
+    let process = NodeProcess { node: NodeId(EMBEDDED_NODE.to_owned()), incarnation };
     let task_manager = task_manager::start(TaskManagerArguments {
         process: process.clone(),
         world: launching.world.clone(),
@@ -260,7 +263,7 @@ impl Launching {
             blocking: Arc::new(BlockingPool::new(handle)),
             clock: Arc::new(clock),
             failpoints: options.failpoints.clone(),
-            registry: Arc::new(Registry::new("localhost", "embedded", Default::default())),
+            registry: Arc::new(Registry::new("localhost", EMBEDDED_NODE, Default::default())),
             seed,
         };
         Ok(Self { prepared, options, world, stopwatch })

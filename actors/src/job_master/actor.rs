@@ -379,7 +379,8 @@ impl JobMasterState {
         self.enter(id, SubtaskStatus::Failed);
         let name = self.subtask_name(id);
         tracing::error!(subtask = name, attempt = %attempt, "{message}");
-        let failure = Failure { subtask: Some(id), subtask_name: Some(name), kind, message, location: None };
+        let location = self.members.get(&id).map(|member| member.node.to_string());
+        let failure = Failure { subtask: Some(id), subtask_name: Some(name), kind, message, location };
         self.fail(myself, attempt, failure).await;
     }
 
@@ -414,7 +415,7 @@ impl JobMasterState {
     }
 
     fn report(&self) -> JobReport {
-        let graph = &self.blueprint.graph;
+        let (graph, configuration) = (&self.blueprint.graph, &self.blueprint.record.configuration);
         JobReport {
             job: self.blueprint.job,
             name: graph.name.clone(),
@@ -422,7 +423,7 @@ impl JobMasterState {
             timestamps: *self.job.timestamps(),
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
-            attempt: self.job.attempt(),
+            attempt: self.attempt,
             restarts: self.job.restarts(),
             vertices: graph
                 .vertices
@@ -443,6 +444,8 @@ impl JobMasterState {
                     status: member.status,
                     since_ms: member.since_ms,
                     started_ms: member.started_ms,
+                    node: member.node.clone(),
+                    reading: member.reading,
                 })
                 .collect(),
             exceptions: self.job.exceptions().clone(),
@@ -450,6 +453,7 @@ impl JobMasterState {
             checkpoint_options: self.coordinator.options().clone(),
             locations: self.locations.clone(),
             properties: self.properties.clone(),
+            configuration: configuration.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }
     }
 }

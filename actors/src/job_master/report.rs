@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Statistics};
 use millstream_runtime::graph::JobEdge;
-use millstream_runtime::ids::{AttemptId, CheckpointId, JobId, SubtaskId, VertexId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, JobId, NodeId, SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionHistory, JobStatus, StatusTimestamps};
 use millstream_runtime::time::Timestamp;
+
+use crate::metrics::subtask::SubtaskReading;
 
 /// Where a subtask is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +51,10 @@ pub struct SubtaskReportRow {
     pub since_ms: Timestamp,
     /// When it was spawned.
     pub started_ms: Timestamp,
+    /// Where it runs.
+    pub node: NodeId,
+    /// What it measured last, as its task manager has told; nothing before the first time.
+    pub reading: Option<SubtaskReading>,
 }
 
 /// A job at one moment.
@@ -66,7 +72,7 @@ pub struct JobReport {
     pub started_ms: Timestamp,
     /// When it ended.
     pub ended_ms: Option<Timestamp>,
-    /// The newest deployment.
+    /// The newest deployment, whose subtasks are told.
     pub attempt: Option<AttemptId>,
     /// Restarts so far.
     pub restarts: u64,
@@ -84,6 +90,8 @@ pub struct JobReport {
     pub checkpoint_options: CheckpointOptions,
     /// Where the last completed ones lie.
     pub locations: BTreeMap<CheckpointId, String>,
-    /// Settings of the job, as key and value.
+    /// Options of the job, as key and value.
     pub properties: Vec<(String, String)>,
+    /// The configuration it was submitted with; empty for a job that has that of its process.
+    pub configuration: Vec<(String, String)>,
 }

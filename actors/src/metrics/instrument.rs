@@ -77,6 +77,12 @@ pub trait Measured: Send + Sync + 'static {
     fn reading(&self, now: Now) -> Self::Reading;
 }
 
+/// All values of a reading by Flink's names, as REST writes them.
+pub(super) fn values<M: Measured>(reading: &M::Reading) -> BTreeMap<String, String> {
+    let value = |metric: &Instrument<M::Reading>| Some((metric.name.to_string(), metric.text(reading)?));
+    M::INSTRUMENTS.iter().filter_map(value).collect()
+}
+
 /// Things of one kind, by name, with the attributes that tell them apart.
 #[derive(Debug)]
 pub(super) struct Group<M> {
@@ -122,9 +128,7 @@ impl<M: Measured> Group<M> {
     pub(super) fn values(&self, key: &str) -> Option<BTreeMap<String, String>> {
         let inner = self.lock();
         let (measured, _) = inner.entries.get(key)?;
-        let reading = measured.reading(inner.now);
-        let values = M::INSTRUMENTS.iter().filter_map(|metric| Some((metric.name.to_string(), metric.text(&reading)?)));
-        Some(values.collect())
+        Some(values::<M>(&measured.reading(inner.now)))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Arc<M>> {

@@ -1,13 +1,14 @@
 //! What a subtask counts: records, bytes, watermarks, and how it spends its time. Written by the subtask's actor once a
 //! batch with relaxed atomics; read by REST, Prometheus and the sampler.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::instrument::{Instrument, Measured, Now, Read};
+use super::instrument::{Instrument, Measured, Now, Read, values};
 use crate::view::job::IoMetrics;
 
 /// What a subtask does just now. Every moment belongs to one of them.
@@ -94,6 +95,18 @@ impl SubtaskReading {
     #[must_use]
     pub fn ratio(&self, phase: Phase) -> f64 {
         self.time_ms_per_second[phase as usize] / 1_000.0
+    }
+
+    /// By Flink's names, as REST shows them.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<String, String> {
+        values::<SubtaskMetrics>(self)
+    }
+
+    /// Time since the attempt began: of two readings of an attempt, the one with more of it is the newer one.
+    #[must_use]
+    pub fn elapsed_ns(&self) -> u64 {
+        self.time_ns.iter().sum()
     }
 
     /// Input and output as REST shows them.

@@ -241,6 +241,7 @@ impl TaskManagerState {
 
     /// An actor has stopped for certain.
     fn gone(&mut self, myself: &Myself, actor: ActorId, panicked: Option<String>) {
+        let now = self.now();
         let found = self.jobs.iter_mut().find_map(|(job, hosted)| {
             let attempt = hosted.attempt.as_mut()?;
             let id = attempt.task_of(actor)?;
@@ -248,7 +249,11 @@ impl TaskManagerState {
         });
         let Some((job, id, hosted, answers)) = found else { return };
         let attempt = hosted.id;
-        hosted.tasks.remove(&id);
+        if let Some(task) = hosted.tasks.remove(&id) {
+            // What it has counted since the last time would be lost with it.
+            let readings = vec![(id, task.metrics.reading(now))];
+            answers.tell(FromTaskManager::Readings { attempt, readings });
+        }
         if let Some(message) = panicked {
             let report = SubtaskReport::Failed(Refusal { kind: ErrorKind::Retry, message });
             answers.tell(FromTaskManager::Subtask { id, attempt, report });
@@ -267,8 +272,12 @@ impl TaskManagerState {
         }
     }
 
+    fn now(&self) -> Now {
+        Now { wall_ms: self.world.clock.now_ms(), monotonic_ns: self.stopwatch.elapsed_ns() }
+    }
+
     fn tell_readings(&mut self, myself: &Myself) {
-        let now = Now { wall_ms: self.world.clock.now_ms(), monotonic_ns: self.stopwatch.elapsed_ns() };
+        let now = self.now();
         let mut any = false;
         for hosted in self.jobs.values() {
             let Some(attempt) = hosted.attempt.as_ref().filter(|attempt| !attempt.tasks.is_empty()) else { continue };

@@ -17,10 +17,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::progress::Progress;
 use super::screen::Screen;
 use super::signals::Signals;
-use super::{Ending, Prepared, settings};
+use super::{Ending, Prepared};
 use crate::error::Result;
 use crate::serve::figures::Figures;
-use crate::serve::{Embedded, Settings};
+use crate::serve::jobs::Jobs;
+use crate::serve::{Leader, Settings};
 
 /// How often the live line is redrawn.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -99,11 +100,11 @@ fn announce(options: &LaunchOptions, screen: &Screen) -> Result<()> {
 async fn serve(prepared: &Prepared, handle: &JobHandle, figures: &Arc<Figures>, screen: &Screen) -> Option<Server> {
     let configuration = &prepared.configuration;
     let settings = Settings {
-        options: settings::entries(configuration),
+        configuration: configuration.clone(),
         checkpoint_storage: prepared.options.checkpoints().to_string(),
-        restart_strategy: settings::restart_in_words(configuration),
     };
-    let api = Embedded::new(handle.clone(), Arc::clone(figures), settings, prepared.graph.parallelism());
+    let jobs = Jobs::Embedded { job: handle.clone(), slots: prepared.graph.parallelism() };
+    let api = Leader::new(jobs, Arc::clone(figures), settings);
     let (address, port) = (configuration.get(&keys::REST_ADDRESS), configuration.get(&keys::REST_PORT));
     match Server::start(&address, port, Arc::new(api)).await {
         Ok(server) => {

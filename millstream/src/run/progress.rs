@@ -1,17 +1,14 @@
 //! Live progress of a run: records per second, watermark, checkpoints, backpressure, and what went wrong meanwhile.
 
-use std::collections::BTreeMap;
-
 use millstream_actors::job_master::report::JobReport;
-use millstream_actors::metrics::subtask::{Phase, SubtaskReading};
+use millstream_actors::metrics::subtask::Phase;
 use millstream_actors::view::observation::backpressure_level;
-use millstream_runtime::ids::SubtaskId;
 use millstream_runtime::job::JobStatus;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 
 use super::screen::Screen;
 use super::text::{grouped, size, watermark};
-use crate::serve::figures::{Figures, of_vertex};
+use crate::serve::figures::{Figures, Readings, of_vertex};
 
 /// Samples over which the shown rate is taken.
 const RATE_SAMPLES: usize = 5;
@@ -33,7 +30,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub fn of(report: &JobReport, readings: &BTreeMap<SubtaskId, SubtaskReading>) -> Self {
+    pub fn of(report: &JobReport, readings: &Readings) -> Self {
         let is_source = |index: usize| report.edges.iter().all(|edge| edge.target != index);
         let mut line = Self::default();
         for (index, vertex) in report.vertices.iter().enumerate() {

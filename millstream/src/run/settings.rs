@@ -183,7 +183,7 @@ fn restart(configuration: &Configuration) -> Result<RestartOptions> {
 }
 
 /// The restart strategy in words, as REST shows it.
-pub(super) fn restart_in_words(configuration: &Configuration) -> String {
+pub(crate) fn restart_in_words(configuration: &Configuration) -> String {
     match configuration.get(&keys::RESTART_STRATEGY) {
         RestartStrategyKind::None => "none",
         RestartStrategyKind::FixedDelay => "fixed-delay",
@@ -194,7 +194,7 @@ pub(super) fn restart_in_words(configuration: &Configuration) -> String {
 }
 
 /// All keys with the values in force, as `/jobmanager/config` shows them.
-pub(super) fn entries(configuration: &Configuration) -> Vec<ConfigEntry> {
+pub(crate) fn entries(configuration: &Configuration) -> Vec<ConfigEntry> {
     let mut entries: Vec<ConfigEntry> = keys::ALL
         .iter()
         .filter(|key| !key.default.is_empty() && configuration.setting(key.name).is_none())

@@ -1,21 +1,25 @@
-//! The last figures of every subtask of the newest deployment, kept when the subtask has ended and its metrics are gone.
-//! Used by progress, by the summary and by REST.
+//! The last figures of every subtask of the newest deployment of each job: from the metrics of this process if it runs
+//! here, else as its task manager has told the job master. Kept when a subtask has ended and its metrics are gone. Used by
+//! progress, by the summary and by REST.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::metrics::subtask::SubtaskReading;
 use millstream_actors::metrics::{Now, Registry};
 use millstream_actors::world::{Stopwatch, SystemClock};
-use millstream_runtime::ids::{AttemptId, SubtaskId, VertexId};
+use millstream_runtime::ids::{AttemptId, JobId, SubtaskId, VertexId};
 use millstream_runtime::ports::Clock;
+
+/// The readings of one job.
+pub(crate) type Readings = BTreeMap<SubtaskId, SubtaskReading>;
 
 /// Reads the registry and remembers.
 pub(crate) struct Figures {
     registry: Arc<Registry>,
     stopwatch: Stopwatch,
-    last: Mutex<BTreeMap<SubtaskId, (AttemptId, SubtaskReading)>>,
+    last: Mutex<BTreeMap<JobId, (AttemptId, Readings)>>,
 }
 
 impl Figures {
@@ -42,24 +46,39 @@ impl Figures {
     }
 
     /// Reads all subtasks of the deployment that the report is about.
-    pub fn read(&self, report: &JobReport) -> BTreeMap<SubtaskId, SubtaskReading> {
+    pub fn read(&self, report: &JobReport) -> Readings {
         let now = self.now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.lock();
         let attempt = report.attempt.unwrap_or_default();
-        last.retain(|_, (of, _)| *of == attempt);
+        let (of, readings) = last.entry(report.job).or_default();
+        if std::mem::replace(of, attempt) != attempt {
+            readings.clear();
+        }
         for subtask in &report.subtasks {
-            if let Some(reading) = self.registry.task_reading(report.job, subtask.id, now) {
-                last.insert(subtask.id, (attempt, reading));
+            let told = || subtask.reading.filter(|told| is_newer(told, readings.get(&subtask.id)));
+            if let Some(reading) = self.registry.task_reading(report.job, subtask.id, now).or_else(told) {
+                readings.insert(subtask.id, reading);
             }
         }
-        last.iter().map(|(id, (_, reading))| (*id, *reading)).collect()
+        readings.clone()
+    }
+
+    /// Forgets all jobs but these.
+    pub fn retain(&self, jobs: &BTreeSet<JobId>) {
+        self.lock().retain(|job, _| jobs.contains(job));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, (AttemptId, Readings)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// A reading that was told may be older than the last one from here.
+fn is_newer(told: &SubtaskReading, known: Option<&SubtaskReading>) -> bool {
+    known.is_none_or(|known| told.elapsed_ns() >= known.elapsed_ns())
+}
+
 /// The readings of one vertex.
-pub(crate) fn of_vertex(
-    readings: &BTreeMap<SubtaskId, SubtaskReading>,
-    vertex: VertexId,
-) -> impl Iterator<Item = (&SubtaskId, &SubtaskReading)> {
+pub(crate) fn of_vertex(readings: &Readings, vertex: VertexId) -> impl Iterator<Item = (&SubtaskId, &SubtaskReading)> {
     readings.iter().filter(move |(id, _)| id.vertex == vertex)
 }

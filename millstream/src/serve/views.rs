@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use millstream_actors::dispatcher::NodeReport;
 use millstream_actors::job_master::report::{JobReport, SubtaskReportRow, SubtaskStatus, VertexReport};
+use millstream_actors::launch::EMBEDDED_NODE;
 use millstream_actors::metrics::subtask::{Phase, SubtaskReading};
 use millstream_actors::view::checkpoint::{CheckpointConfigView, Externalization};
+use millstream_actors::view::cluster::{ClusterOverview, Hardware, TaskManagerView};
 use millstream_actors::view::job::{
     ExecutionConfigView, ExecutionState, IoMetrics, JobConfigView, JobDetails, JobOverview, JobStatus, PlanInput,
     PlanNode, PlanView, StatusCounts, SubtaskView, VertexDetails, VertexView,
@@ -16,16 +19,13 @@ use millstream_runtime::element::CheckpointingMode;
 use millstream_runtime::ids::{SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionEntry, JobStatus as Status};
 
-use super::figures::of_vertex;
-
-type Readings = BTreeMap<SubtaskId, SubtaskReading>;
+use super::figures::{Readings, of_vertex};
 
 /// One job as of a moment.
 pub(super) struct Snapshot {
-    pub report: Box<JobReport>,
+    pub report: JobReport,
     pub readings: Readings,
     pub now_ms: i64,
-    pub task_manager: String,
 }
 
 pub(super) fn status(status: Status) -> JobStatus {
@@ -52,6 +52,56 @@ fn execution(status: SubtaskStatus) -> ExecutionState {
         SubtaskStatus::Canceled => ExecutionState::Canceled,
         SubtaskStatus::Failed => ExecutionState::Failed,
     }
+}
+
+/// How many there are of everything.
+pub(super) fn size(nodes: &[NodeReport], reports: &[JobReport]) -> ClusterOverview {
+    let count = |wanted: &dyn Fn(Status) -> bool| counted(reports.iter().filter(|job| wanted(job.status)).count());
+    ClusterOverview {
+        taskmanagers: counted(nodes.len()),
+        slots_total: nodes.iter().map(|node| node.slots).sum(),
+        slots_available: nodes.iter().map(|node| node.free).sum(),
+        jobs_running: count(&|status| !status.is_terminal()),
+        jobs_finished: count(&|status| status == Status::Finished),
+        jobs_cancelled: count(&|status| status == Status::Canceled),
+        jobs_failed: count(&|status| status == Status::Failed),
+        flink_version: env!("CARGO_PKG_VERSION").to_string(),
+        flink_commit: "unknown".to_string(),
+    }
+}
+
+/// A task manager with the subtasks that jobs have on it.
+pub(super) fn task_manager(node: &NodeReport, reports: &[JobReport], now_ms: i64) -> TaskManagerView {
+    let id = &node.process.node;
+    let is_embedded = id.0 == EMBEDDED_NODE;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let running = |row: &&SubtaskReportRow| row.node == *id && !has_ended(row.status);
+    TaskManagerView {
+        id: id.to_string(),
+        path: if is_embedded { EMBEDDED_NODE.to_string() } else { node.process.to_string() },
+        data_port: -1,
+        jmx_port: -1,
+        // Only those are known that the failure detector holds for alive.
+        time_since_last_heartbeat: now_ms,
+        slots_number: node.slots,
+        free_slots: node.free,
+        assigned_tasks: counted(reports.iter().flat_map(|job| &job.subtasks).filter(running).count()),
+        hardware: if is_embedded {
+            Hardware { cpu_cores: counted(cores), ..Hardware::default() }
+        } else {
+            Hardware::default()
+        },
+        blocked: false,
+    }
+}
+
+fn counted(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Where a node is, as far as it is known.
+fn endpoint(node: &str) -> String {
+    if node == EMBEDDED_NODE { "localhost".to_string() } else { node.to_string() }
 }
 
 fn has_ended(status: SubtaskStatus) -> bool {
@@ -196,13 +246,13 @@ impl Snapshot {
             subtask: row.id.index.0,
             status,
             attempt: self.attempt(),
-            endpoint: "localhost".to_string(),
+            endpoint: endpoint(&row.node.0),
             start_time: row.started_ms,
             start_time_again: row.started_ms,
             end_time: end.unwrap_or(-1),
             duration: self.since(row.started_ms, end),
             metrics: self.io(row.id),
-            taskmanager_id: self.task_manager.clone(),
+            taskmanager_id: row.node.to_string(),
             status_duration,
         }
     }
@@ -220,23 +270,9 @@ impl Snapshot {
         let history = &self.report.exceptions;
         ExceptionsView {
             exception_history: ExceptionHistory {
-                entries: history.entries().map(|entry| self.exception(entry)).collect(),
+                entries: history.entries().map(exception).collect(),
                 truncated: history.is_truncated(),
             },
-        }
-    }
-
-    fn exception(&self, entry: &ExceptionEntry) -> ExceptionView {
-        let of_subtask = entry.subtask_name.is_some();
-        ExceptionView {
-            exception_name: entry.message.lines().next().unwrap_or_default().to_string(),
-            stacktrace: entry.message.clone(),
-            timestamp: entry.timestamp_ms,
-            failure_labels: BTreeMap::from([("kind".to_string(), entry.kind.to_string())]),
-            task_name: entry.subtask_name.clone(),
-            endpoint: of_subtask.then(|| "localhost".to_string()),
-            task_manager_id: of_subtask.then(|| self.task_manager.clone()),
-            concurrent_exceptions: entry.concurrent.iter().map(|entry| self.exception(entry)).collect(),
         }
     }
 
@@ -283,4 +319,17 @@ impl Snapshot {
 
 fn expand(counts: &StatusCounts) -> Vec<ExecutionState> {
     counts.0.iter().flat_map(|(state, count)| std::iter::repeat_n(*state, *count as usize)).collect()
+}
+
+fn exception(entry: &ExceptionEntry) -> ExceptionView {
+    ExceptionView {
+        exception_name: entry.message.lines().next().unwrap_or_default().to_string(),
+        stacktrace: entry.message.clone(),
+        timestamp: entry.timestamp_ms,
+        failure_labels: BTreeMap::from([("kind".to_string(), entry.kind.to_string())]),
+        task_name: entry.subtask_name.clone(),
+        endpoint: entry.location.as_deref().map(endpoint),
+        task_manager_id: entry.location.clone(),
+        concurrent_exceptions: entry.concurrent.iter().map(exception).collect(),
+    }
 }
