@@ -69,6 +69,34 @@ pub enum MetricsOf {
     TaskManager(String),
 }
 
+/// A job that is compiled into the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// What it is run by.
+    pub name: String,
+    /// What it does, in one line; may be empty.
+    pub about: String,
+    /// Since when it can be run, in milliseconds since the epoch.
+    pub available_since_ms: i64,
+}
+
+/// How a program is to be run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunRequest {
+    /// Options of the job, as on a command line.
+    pub arguments: Vec<String>,
+    /// Subtasks of operators that do not set their own number; else as configured.
+    pub parallelism: Option<u32>,
+    /// The savepoint or checkpoint it starts from.
+    pub savepoint: Option<String>,
+    /// State that no operator claims may be left behind.
+    pub allow_non_restored_state: bool,
+    /// Keys of the configuration that win over those of the cluster.
+    pub configuration: BTreeMap<String, String>,
+    /// SHA-256 of the client's executable as hex digits: a leader of another build refuses the job.
+    pub artefact: Option<String>,
+}
+
 /// `checkpointType` of a trigger request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -97,6 +125,13 @@ pub trait ClusterApi: Send + Sync + 'static {
 
     /// All task managers.
     fn task_managers(&self) -> Answer<'_, Vec<TaskManagerView>>;
+
+    /// The jobs that can be run.
+    fn programs(&self) -> Answer<'_, Vec<Program>>;
+
+    /// Runs one of them; answers with its id once the cluster would go on with it after the loss of this process.
+    /// [`ApiError::BadRequest`] if there is no such program, or it cannot be run so.
+    fn run_program<'a>(&'a self, name: &'a str, request: RunRequest) -> Answer<'a, JobId>;
 
     /// All jobs, ended ones too.
     fn jobs(&self) -> Answer<'_, Vec<JobOverview>>;

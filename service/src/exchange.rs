@@ -173,6 +173,11 @@ impl Parameters {
         self.query(name).map(str::parse).transpose().map_err(|_| Self::bad_query(name, self.query(name).unwrap_or("")))
     }
 
+    /// `true` or `false` in the query.
+    pub(crate) fn truth(&self, name: &'static str) -> Result<Option<bool>, Failure> {
+        self.query(name).map(str::parse).transpose().map_err(|_| Self::bad_query(name, self.query(name).unwrap_or("")))
+    }
+
     /// A list in the query, separated by commas; nothing if the parameter is absent.
     pub(crate) fn list(&self, name: &str) -> Option<Vec<&str>> {
         self.query(name).map(|list| list.split(',').filter(|item| !item.is_empty()).collect())

@@ -5,6 +5,7 @@
 //! | what a cluster must answer | [`api`] |
 //! | which paths exist | [`routes`] |
 //! | how it starts and stops | [`server`] |
+//! | who answers, and where clients are sent otherwise | [`leading`] |
 //! | what runs in the background, by trigger id | [`operations`] |
 //! | how parameters are read and errors are written | [`exchange`] |
 //!
@@ -21,10 +22,12 @@
 pub mod api;
 mod error;
 pub mod exchange;
+pub mod leading;
 pub mod operations;
 pub mod routes;
 pub mod server;
 
 pub use api::{Answer, ApiError, ClusterApi, MetricsOf};
 pub use error::Error;
+pub use leading::Leading;
 pub use server::Server;

@@ -178,7 +178,8 @@ fn run(arguments: Run, jobs: &[Job], program: String) -> Result<u8, Failure> {
     }
     start_logging(&configuration, arguments.log.as_deref(), &screen)?;
     let parameters = Parameters::parse(&arguments.options)?;
-    let request = Request { job, configuration, parameters, fresh: arguments.fresh, program, json: arguments.json };
+    let (fresh, json) = (arguments.fresh, arguments.json);
+    let request = Request { job, jobs: jobs.to_vec(), configuration, parameters, fresh, program, json };
     Ok(match run::run(request, &screen)? {
         Ending::Finished | Ending::Stopped(_) => 0,
         Ending::Failed(reason) => {

@@ -21,6 +21,7 @@ use super::{Ending, Prepared};
 use crate::error::Result;
 use crate::serve::figures::Figures;
 use crate::serve::jobs::Jobs;
+use crate::serve::programs::Programs;
 use crate::serve::{Leader, Settings};
 
 /// How often the live line is redrawn.
@@ -104,7 +105,8 @@ async fn serve(prepared: &Prepared, handle: &JobHandle, figures: &Arc<Figures>, 
         checkpoint_storage: prepared.options.checkpoints().to_string(),
     };
     let jobs = Jobs::Embedded { job: handle.clone(), slots: prepared.graph.parallelism() };
-    let api = Leader::new(jobs, Arc::clone(figures), settings);
+    let programs = Programs::new(&prepared.jobs, figures.now().wall_ms, None);
+    let api = Leader::new(jobs, programs, Arc::clone(figures), settings);
     let (address, port) = (configuration.get(&keys::REST_ADDRESS), configuration.get(&keys::REST_PORT));
     match Server::start(&address, port, Arc::new(api)).await {
         Ok(server) => {

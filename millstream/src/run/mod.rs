@@ -37,6 +37,8 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 pub(crate) struct Request {
     /// The job.
     pub job: Job,
+    /// All jobs of the program.
+    pub jobs: Vec<Job>,
     /// Its settings, flags included.
     pub configuration: Configuration,
     /// What followed `--`.
@@ -69,6 +71,7 @@ pub(crate) enum Ending {
 /// A request with everything that is needed to launch it.
 struct Prepared {
     job: Job,
+    jobs: Vec<Job>,
     configuration: Configuration,
     parameters: Parameters,
     output: PathBuf,
@@ -103,7 +106,7 @@ pub(crate) fn run(request: Request, screen: &Screen) -> Result<Ending> {
 }
 
 fn prepare(request: Request, screen: &Screen) -> Result<Prepared> {
-    let Request { job, configuration, parameters, fresh, program, json } = request;
+    let Request { job, jobs, configuration, parameters, fresh, program, json } = request;
     for key in settings::without_effect(&configuration) {
         screen.message(&format!("warning: {key} has no effect on a run in one process"));
     }
@@ -114,7 +117,7 @@ fn prepare(request: Request, screen: &Screen) -> Result<Prepared> {
     let environment = settings::environment(&job, &configuration, parameters.clone());
     (job.build)(&environment)?;
     let graph = plan(environment.take_graph(), &settings::plan(&job, &configuration))?;
-    Ok(Prepared { job, configuration, parameters, output, graph, options, program, json })
+    Ok(Prepared { job, jobs, configuration, parameters, output, graph, options, program, json })
 }
 
 /// What is printed at the end: results and the last line on standard output, the rest on standard error.

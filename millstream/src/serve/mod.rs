@@ -2,11 +2,13 @@
 //! cluster. Asks job masters and the dispatcher, reads the metrics; decides nothing.
 //!
 //! - [`jobs`]: where jobs and task managers are
+//! - [`programs`]: which jobs can be submitted
 //! - [`figures`]: what subtasks measure
 //! - [`views`]: from reports and figures to what is shown
 
 pub(crate) mod figures;
 pub(crate) mod jobs;
+pub(crate) mod programs;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -30,17 +32,19 @@ use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
 use millstream_runtime::job::JobStatus as Status;
 use millstream_runtime::ports::Clock;
-use millstream_service::api::CheckpointKind;
+use millstream_service::api::{CheckpointKind, Program, RunRequest};
 use millstream_service::{Answer, ApiError, ClusterApi, MetricsOf};
 
 use crate::run::settings;
 use figures::Figures;
 use jobs::{Jobs, gone};
+use programs::Programs;
 use views::Snapshot;
 
 /// A process that leads jobs.
 pub(crate) struct Leader {
     jobs: Jobs,
+    programs: Programs,
     figures: Arc<Figures>,
     settings: Settings,
     cluster: Registered<ClusterMetrics>,
@@ -69,10 +73,10 @@ impl Settings {
 }
 
 impl Leader {
-    pub fn new(jobs: Jobs, figures: Arc<Figures>, settings: Settings) -> Self {
+    pub fn new(jobs: Jobs, programs: Programs, figures: Arc<Figures>, settings: Settings) -> Self {
         let cluster = figures.registry().cluster();
         let seed = format!("{} {}", std::process::id(), SystemClock.now_ms());
-        Self { jobs, figures, settings, cluster, ids: (seed, AtomicU64::new(0)) }
+        Self { jobs, programs, figures, settings, cluster, ids: (seed, AtomicU64::new(0)) }
     }
 
     fn snapshot(&self, report: JobReport) -> Snapshot {
@@ -159,6 +163,14 @@ impl ClusterApi for Leader {
             let now_ms = self.figures.now().wall_ms;
             Ok(nodes.iter().map(|node| views::task_manager(node, &reports, now_ms)).collect())
         })
+    }
+
+    fn programs(&self) -> Answer<'_, Vec<Program>> {
+        Box::pin(std::future::ready(Ok(self.programs.all())))
+    }
+
+    fn run_program<'a>(&'a self, name: &'a str, request: RunRequest) -> Answer<'a, JobId> {
+        Box::pin(self.programs.run(name, request))
     }
 
     fn jobs(&self) -> Answer<'_, Vec<JobOverview>> {

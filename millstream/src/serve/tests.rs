@@ -11,7 +11,7 @@ use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::launch::LaunchOptions;
 use millstream_actors::metrics::Registry;
 use millstream_actors::protocol::JobRecord;
-use millstream_actors::protocol::deploy::Programs;
+use millstream_actors::protocol::deploy;
 use millstream_actors::task_manager::{self, NoTransport, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, World};
 use millstream_runtime::graph::JobGraph;
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 struct Graphs(BTreeMap<String, Arc<JobGraph>>);
 
-impl Programs for Graphs {
+impl deploy::Programs for Graphs {
     fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
         Ok(Arc::clone(&self.0[&record.program]))
     }
@@ -61,10 +61,7 @@ fn graphs() -> Graphs {
             .sink_to("out", BlackholeSink);
     });
     let counted = graph("counted", |env| {
-        env.from_sequence("numbers", 1..=1_000)
-            .key_by(|n| *n)
-            .reduce(|sum, n| *sum += n)
-            .sink_to("out", BlackholeSink);
+        env.from_sequence("numbers", 1..=1_000).key_by(|n| *n).reduce(|sum, n| *sum += n).sink_to("out", BlackholeSink);
     });
     Graphs(BTreeMap::from([("steady".to_string(), steady), ("counted".to_string(), counted)]))
 }
@@ -120,7 +117,7 @@ impl Ground {
         let figures = Arc::new(Figures::new(registry, Stopwatch::start()));
         let checkpoint_storage = self.checkpoints().display().to_string();
         let settings = Settings { configuration: Configuration::default(), checkpoint_storage };
-        Leader::new(Jobs::Dispatched(self.dispatcher.clone()), figures, settings)
+        Leader::new(Jobs::Dispatched(self.dispatcher.clone()), Programs::new(&[], 0, None), figures, settings)
     }
 
     async fn submit(&self, name: &str) -> JobId {

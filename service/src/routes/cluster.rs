@@ -1,6 +1,5 @@
 //! The cluster, its configuration, its task managers, and Prometheus' endpoint.
 
-use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
@@ -14,7 +13,7 @@ use crate::exchange::{Failure, Outcome, Parameters, ok};
 /// Milliseconds between two requests of a dashboard.
 const REFRESH_INTERVAL_MS: u64 = 3_000;
 
-pub(super) async fn dashboard_config(State(app): State<App>) -> Outcome {
+pub(super) async fn dashboard_config(app: App) -> Outcome {
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
     struct DashboardConfig {
@@ -44,20 +43,20 @@ pub(super) async fn dashboard_config(State(app): State<App>) -> Outcome {
     })
 }
 
-pub(super) async fn overview(State(app): State<App>) -> Outcome {
+pub(super) async fn overview(app: App) -> Outcome {
     ok(&app.api.overview().await?)
 }
 
-pub(super) async fn configuration(State(app): State<App>) -> Outcome {
+pub(super) async fn configuration(app: App) -> Outcome {
     ok(&app.api.configuration().await?)
 }
 
-pub(super) async fn configuration_of_job(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn configuration_of_job(app: App, parameters: Parameters) -> Outcome {
     app.api.job_status(parameters.job()?).await?;
     ok(&app.api.configuration().await?)
 }
 
-pub(super) async fn task_managers(State(app): State<App>) -> Outcome {
+pub(super) async fn task_managers(app: App) -> Outcome {
     #[derive(Serialize)]
     struct TaskManagers {
         taskmanagers: Vec<TaskManagerView>,
@@ -65,7 +64,7 @@ pub(super) async fn task_managers(State(app): State<App>) -> Outcome {
     ok(&TaskManagers { taskmanagers: app.api.task_managers().await? })
 }
 
-pub(super) async fn task_manager(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn task_manager(app: App, parameters: Parameters) -> Outcome {
     let id = parameters.text("taskmanagerid");
     let found = app.api.task_managers().await?.into_iter().find(|manager| manager.id == id);
     ok(&found.ok_or_else(|| not_found(id))?)
@@ -75,6 +74,6 @@ pub(super) fn not_found(id: &str) -> Failure {
     Failure::not_found(format!("Could not find TaskExecutor {id}."))
 }
 
-pub(super) async fn prometheus(State(app): State<App>) -> Outcome {
+pub(super) async fn prometheus(app: App) -> Outcome {
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], app.api.prometheus().await?).into_response())
 }

@@ -1,6 +1,5 @@
 //! Jobs, their vertices and subtasks.
 
-use axum::extract::State;
 use serde::Serialize;
 
 use millstream_actors::view::job::{JobOverview, JobStatus, PlanView, SubtaskView};
@@ -17,7 +16,7 @@ struct Jobs<T> {
     jobs: Vec<T>,
 }
 
-pub(super) async fn ids(State(app): State<App>) -> Outcome {
+pub(super) async fn ids(app: App) -> Outcome {
     #[derive(Serialize)]
     struct IdWithStatus {
         id: String,
@@ -27,16 +26,16 @@ pub(super) async fn ids(State(app): State<App>) -> Outcome {
     ok(&Jobs { jobs: jobs.iter().map(|job| IdWithStatus { id: job.jid.to_string(), status: job.state }).collect() })
 }
 
-pub(super) async fn overview(State(app): State<App>) -> Outcome {
+pub(super) async fn overview(app: App) -> Outcome {
     let jobs: Vec<JobOverview> = app.api.jobs().await?;
     ok(&Jobs { jobs })
 }
 
-pub(super) async fn details(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn details(app: App, parameters: Parameters) -> Outcome {
     ok(&app.api.job(parameters.job()?).await?)
 }
 
-pub(super) async fn status(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn status(app: App, parameters: Parameters) -> Outcome {
     #[derive(Serialize)]
     struct Status {
         status: JobStatus,
@@ -44,11 +43,11 @@ pub(super) async fn status(State(app): State<App>, parameters: Parameters) -> Ou
     ok(&Status { status: app.api.job_status(parameters.job()?).await? })
 }
 
-pub(super) async fn configuration(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn configuration(app: App, parameters: Parameters) -> Outcome {
     ok(&app.api.job_configuration(parameters.job()?).await?)
 }
 
-pub(super) async fn plan(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn plan(app: App, parameters: Parameters) -> Outcome {
     #[derive(Serialize)]
     struct Plan {
         plan: PlanView,
@@ -56,7 +55,7 @@ pub(super) async fn plan(State(app): State<App>, parameters: Parameters) -> Outc
     ok(&Plan { plan: app.api.job(parameters.job()?).await?.plan })
 }
 
-pub(super) async fn exceptions(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn exceptions(app: App, parameters: Parameters) -> Outcome {
     let max = parameters.number("maxExceptions")?.unwrap_or(DEFAULT_MAX_EXCEPTIONS);
     let mut exceptions = app.api.exceptions(parameters.job()?).await?;
     let history = &mut exceptions.exception_history;
@@ -73,7 +72,7 @@ pub(super) async fn exceptions(State(app): State<App>, parameters: Parameters) -
     ok(&exceptions)
 }
 
-pub(super) async fn execution_result(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn execution_result(app: App, parameters: Parameters) -> Outcome {
     #[derive(Serialize)]
     #[serde(rename_all = "kebab-case")]
     struct ExecutionResult {
@@ -120,19 +119,19 @@ pub(super) async fn execution_result(State(app): State<App>, parameters: Paramet
     })
 }
 
-pub(super) async fn vertex(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn vertex(app: App, parameters: Parameters) -> Outcome {
     ok(&app.api.vertex(parameters.job()?, parameters.vertex()?).await?)
 }
 
-pub(super) async fn backpressure(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn backpressure(app: App, parameters: Parameters) -> Outcome {
     ok(&app.api.backpressure(parameters.job()?, parameters.vertex()?).await?)
 }
 
-pub(super) async fn subtask(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn subtask(app: App, parameters: Parameters) -> Outcome {
     ok(&find_subtask(&app, &parameters).await?)
 }
 
-pub(super) async fn subtask_attempt(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn subtask_attempt(app: App, parameters: Parameters) -> Outcome {
     let attempt = parameters.attempt()?;
     let subtask = find_subtask(&app, &parameters).await?;
     if subtask.attempt != attempt {

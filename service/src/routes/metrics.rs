@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::extract::State;
 use serde::Serialize;
 
 use millstream_actors::view::observation::MetricView;
@@ -15,26 +14,26 @@ use crate::exchange::{Failure, Outcome, Parameters, ok};
 
 type Values = BTreeMap<String, String>;
 
-pub(super) async fn of_cluster(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_cluster(app: App, parameters: Parameters) -> Outcome {
     select(app.api.metrics(MetricsOf::Cluster).await?, &parameters)
 }
 
-pub(super) async fn of_job(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_job(app: App, parameters: Parameters) -> Outcome {
     select(app.api.metrics(MetricsOf::Job(parameters.job()?)).await?, &parameters)
 }
 
-pub(super) async fn of_task_manager(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_task_manager(app: App, parameters: Parameters) -> Outcome {
     let id = parameters.text("taskmanagerid").to_string();
     select(app.api.metrics(MetricsOf::TaskManager(id)).await?, &parameters)
 }
 
-pub(super) async fn of_subtask(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_subtask(app: App, parameters: Parameters) -> Outcome {
     let subtask = SubtaskId { vertex: parameters.vertex()?, index: parameters.subtask()? };
     select(app.api.metrics(MetricsOf::Subtask(parameters.job()?, subtask)).await?, &parameters)
 }
 
 /// All subtasks at once, as `index.name`.
-pub(super) async fn of_vertex(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_vertex(app: App, parameters: Parameters) -> Outcome {
     let mut values = Values::new();
     for (index, of_subtask) in of_all_subtasks(&app, &parameters).await? {
         values.extend(of_subtask.into_iter().map(|(name, value)| (format!("{index}.{name}"), value)));
@@ -42,7 +41,7 @@ pub(super) async fn of_vertex(State(app): State<App>, parameters: Parameters) ->
     select(values, &parameters)
 }
 
-pub(super) async fn watermarks(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn watermarks(app: App, parameters: Parameters) -> Outcome {
     const WATERMARK: &str = "currentInputWatermark";
     let mut watermarks = Vec::new();
     for (index, mut values) in of_all_subtasks(&app, &parameters).await? {
@@ -52,14 +51,14 @@ pub(super) async fn watermarks(State(app): State<App>, parameters: Parameters) -
     ok(&watermarks)
 }
 
-pub(super) async fn of_subtasks(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_subtasks(app: App, parameters: Parameters) -> Outcome {
     let wanted = parameters.list("subtasks").map(|ranges| subtask_ranges(&ranges)).transpose()?;
     let all = of_all_subtasks(&app, &parameters).await?;
     let chosen = all.into_iter().filter(|(index, _)| wanted.as_ref().is_none_or(|wanted| wanted.contains(index)));
     aggregate(chosen.map(|(_, values)| values).collect(), &parameters)
 }
 
-pub(super) async fn of_jobs(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_jobs(app: App, parameters: Parameters) -> Outcome {
     let jobs: Vec<JobId> = match parameters.list("jobs") {
         Some(ids) => ids
             .into_iter()
@@ -75,7 +74,7 @@ pub(super) async fn of_jobs(State(app): State<App>, parameters: Parameters) -> O
     aggregate(all, &parameters)
 }
 
-pub(super) async fn of_task_managers(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn of_task_managers(app: App, parameters: Parameters) -> Outcome {
     let known: BTreeSet<String> = app.api.task_managers().await?.into_iter().map(|manager| manager.id).collect();
     let chosen: Vec<String> = match parameters.list("taskmanagers") {
         Some(ids) => ids.into_iter().map(str::to_string).collect(),

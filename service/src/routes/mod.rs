@@ -1,6 +1,7 @@
 //! The paths of the server. Every path exists with and without `/v1`.
 //!
 //! - [`cluster`]: the cluster, its configuration, task managers, Prometheus
+//! - [`jars`]: the jobs compiled into the program, and their submission
 //! - [`jobs`]: jobs and their vertices
 //! - [`checkpoints`]: statistics of checkpoints
 //! - [`metrics`]: values by name, single and aggregated
@@ -8,30 +9,57 @@
 
 mod checkpoints;
 mod cluster;
+mod jars;
 mod jobs;
 mod metrics;
 mod triggers;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::Uri;
+use axum::extract::{FromRequestParts, OriginalUri};
+use axum::http::{Uri, request::Parts};
 use axum::routing::{get, patch, post};
+use tokio::sync::watch;
 
 use crate::api::ClusterApi;
 use crate::exchange::Failure;
+use crate::leading::{Leading, NotLeading, leader};
 use crate::operations::Operations;
 
-/// What the routes work with.
+/// What a server is made of.
 #[derive(Clone)]
+pub struct Site {
+    /// Who leads.
+    pub leading: watch::Receiver<Leading>,
+    /// What runs in the background.
+    pub operations: Arc<Operations>,
+    /// Where the server listens.
+    pub address: SocketAddr,
+}
+
+/// What the routes work with: there is one only while this process leads.
 struct App {
     api: Arc<dyn ClusterApi>,
     operations: Arc<Operations>,
+    address: SocketAddr,
 }
 
-/// All routes over a cluster.
-pub fn router(api: Arc<dyn ClusterApi>, operations: Arc<Operations>) -> Router {
-    let v1 = cluster_routes().merge(job_routes()).merge(vertex_routes()).merge(checkpoint_routes());
+impl FromRequestParts<Site> for App {
+    type Rejection = NotLeading;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, NotLeading> {
+        // With the prefix that nested routes do not see.
+        let asked = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
+        let api = leader(&site.leading.borrow(), asked)?;
+        Ok(Self { api, operations: site.operations.clone(), address: site.address })
+    }
+}
+
+/// All routes of a server.
+pub fn router(site: Site) -> Router {
+    let v1 = cluster_routes().merge(jar_routes()).merge(job_routes()).merge(vertex_routes()).merge(checkpoint_routes());
     Router::new()
         .merge(v1.clone())
         .nest("/v1", v1)
@@ -39,10 +67,14 @@ pub fn router(api: Arc<dyn ClusterApi>, operations: Arc<Operations>) -> Router {
         .fallback(unknown)
         // Flink's router does not tell a wrong method from a wrong path.
         .method_not_allowed_fallback(unknown)
-        .with_state(App { api, operations })
+        .with_state(site)
 }
 
-fn cluster_routes() -> Router<App> {
+fn jar_routes() -> Router<Site> {
+    Router::new().route("/jars", get(jars::list)).route("/jars/{jarid}/run", post(jars::run))
+}
+
+fn cluster_routes() -> Router<Site> {
     Router::new()
         .route("/config", get(cluster::dashboard_config))
         .route("/overview", get(cluster::overview))
@@ -54,7 +86,7 @@ fn cluster_routes() -> Router<App> {
         .route("/taskmanagers/{taskmanagerid}/metrics", get(metrics::of_task_manager))
 }
 
-fn job_routes() -> Router<App> {
+fn job_routes() -> Router<Site> {
     Router::new()
         .route("/jobs", get(jobs::ids))
         .route("/jobs/overview", get(jobs::overview))
@@ -72,7 +104,7 @@ fn job_routes() -> Router<App> {
         .route("/jobs/{jobid}/stop", post(triggers::stop))
 }
 
-fn vertex_routes() -> Router<App> {
+fn vertex_routes() -> Router<Site> {
     let vertex = |path: &str| format!("/jobs/{{jobid}}/vertices/{{vertexid}}{path}");
     Router::new()
         .route(&vertex(""), get(jobs::vertex))
@@ -85,7 +117,7 @@ fn vertex_routes() -> Router<App> {
         .route(&vertex("/subtasks/{subtaskindex}/metrics"), get(metrics::of_subtask))
 }
 
-fn checkpoint_routes() -> Router<App> {
+fn checkpoint_routes() -> Router<Site> {
     let checkpoints = |path: &str| format!("/jobs/{{jobid}}/checkpoints{path}");
     Router::new()
         .route(&checkpoints(""), get(checkpoints::statistics).merge(post(triggers::checkpoint)))
@@ -95,6 +127,6 @@ fn checkpoint_routes() -> Router<App> {
         .route(&checkpoints("/{triggerid}"), get(triggers::checkpoint_status))
 }
 
-async fn unknown(uri: Uri) -> Failure {
+async fn unknown(_app: App, uri: Uri) -> Failure {
     Failure::not_found(format!("Not found: {}", uri.path()))
 }

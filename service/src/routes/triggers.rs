@@ -1,7 +1,6 @@
 //! Checkpoint, savepoint, stop: answered at once with a trigger id, then asked for until completed. And cancel.
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +52,7 @@ enum FormatType {
     Native,
 }
 
-pub(super) async fn checkpoint(State(app): State<App>, parameters: Parameters, body: Bytes) -> Outcome {
+pub(super) async fn checkpoint(app: App, parameters: Parameters, body: Bytes) -> Outcome {
     let request: CheckpointRequest = read(&body)?;
     let kind = request.checkpoint_type.unwrap_or_default();
     start(&app, &parameters, Kind::Checkpoint, request.trigger_id, move |api, job| {
@@ -65,7 +64,7 @@ pub(super) async fn checkpoint(State(app): State<App>, parameters: Parameters, b
     .await
 }
 
-pub(super) async fn savepoint(State(app): State<App>, parameters: Parameters, body: Bytes) -> Outcome {
+pub(super) async fn savepoint(app: App, parameters: Parameters, body: Bytes) -> Outcome {
     let request: SavepointRequest = read(&body)?;
     let (folder, cancel) = (request.target_directory, request.cancel_job.unwrap_or(false));
     start(&app, &parameters, Kind::Savepoint, request.trigger_id, move |api, job| {
@@ -77,7 +76,7 @@ pub(super) async fn savepoint(State(app): State<App>, parameters: Parameters, bo
     .await
 }
 
-pub(super) async fn stop(State(app): State<App>, parameters: Parameters, body: Bytes) -> Outcome {
+pub(super) async fn stop(app: App, parameters: Parameters, body: Bytes) -> Outcome {
     let request: StopRequest = read(&body)?;
     let (folder, drain) = (request.target_directory, request.drain.unwrap_or(false));
     start(&app, &parameters, Kind::Savepoint, request.trigger_id, move |api, job| {
@@ -109,11 +108,11 @@ where
     accepted(&Started { request_id: trigger.to_string() })
 }
 
-pub(super) async fn checkpoint_status(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn checkpoint_status(app: App, parameters: Parameters) -> Outcome {
     status(&app, &parameters, Kind::Checkpoint).await
 }
 
-pub(super) async fn savepoint_status(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn savepoint_status(app: App, parameters: Parameters) -> Outcome {
     status(&app, &parameters, Kind::Savepoint).await
 }
 
@@ -149,7 +148,7 @@ async fn status(app: &App, parameters: &Parameters, kind: Kind) -> Outcome {
     ok(&Status { status: id, operation })
 }
 
-pub(super) async fn cancel(State(app): State<App>, parameters: Parameters) -> Outcome {
+pub(super) async fn cancel(app: App, parameters: Parameters) -> Outcome {
     let job = parameters.job()?;
     match parameters.query("mode").unwrap_or("cancel").to_ascii_lowercase().as_str() {
         "cancel" => {}

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_service::Server;
+use millstream_service::{Leading, Server};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::fake::FakeCluster;
 
 pub struct Response {
     pub status: u16,
     pub content_type: String,
+    pub location: String,
     pub text: String,
 }
 
@@ -54,6 +56,16 @@ impl Rest {
         Self { server, cluster }
     }
 
+    /// A server whose cluster may be led by another one.
+    pub async fn follow(leading: watch::Receiver<Leading>) -> Self {
+        let server = Server::follow("127.0.0.1", 0, leading).await.expect("a free port");
+        Self { server, cluster: Arc::default() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.local_address())
+    }
+
     pub async fn get(&self, path: &str) -> Response {
         self.request("GET", path, "").await
     }
@@ -85,12 +97,13 @@ impl Rest {
         let (head, text) = answer.split_once("\r\n\r\n").expect("a header and a body");
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
-        let content_type = lines
-            .find_map(|line| {
-                line.to_ascii_lowercase().starts_with("content-type:").then(|| line[13..].trim().to_string())
-            })
-            .unwrap_or_default();
-        Response { status: status.expect("a status"), content_type, text: text.to_string() }
+        let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+        let header = |wanted: &str| {
+            let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.trim().to_string()).unwrap_or_default()
+        };
+        let (content_type, location) = (header("content-type"), header("location"));
+        Response { status: status.expect("a status"), content_type, location, text: text.to_string() }
     }
 
     pub async fn shutdown(self, grace: Duration) {

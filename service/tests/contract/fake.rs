@@ -13,7 +13,7 @@ use millstream_actors::view::job::*;
 use millstream_actors::view::observation::{BackpressureView, ExceptionEntry, ExceptionHistory, ExceptionsView};
 use millstream_actors::view::operation::TriggerId;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
-use millstream_service::api::{Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf};
+use millstream_service::api::{Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf, Program, RunRequest};
 use tokio::sync::Semaphore;
 
 pub const RUNNING: JobId = JobId([0xaa; 16]);
@@ -174,6 +174,24 @@ impl ClusterApi for FakeCluster {
 
     fn task_managers(&self) -> Answer<'_, Vec<TaskManagerView>> {
         now(Ok(vec![TaskManagerView { id: "tm-1".to_string(), slots_number: 4, free_slots: 1, ..Default::default() }]))
+    }
+
+    fn programs(&self) -> Answer<'_, Vec<Program>> {
+        let program = |name: &str, about: &str| Program {
+            name: name.to_string(),
+            about: about.to_string(),
+            available_since_ms: 50,
+        };
+        now(Ok(vec![program("spending", "Sums up what is spent."), program("plain", "")]))
+    }
+
+    fn run_program<'a>(&'a self, name: &'a str, request: RunRequest) -> Answer<'a, JobId> {
+        self.call(format!("run {name} {request:?}"));
+        now(if name == "spending" {
+            Ok(RUNNING)
+        } else {
+            Err(ApiError::BadRequest(format!("there is no job '{name}'")))
+        })
     }
 
     fn jobs(&self) -> Answer<'_, Vec<JobOverview>> {

@@ -6,5 +6,7 @@
 mod client;
 mod cluster;
 mod fake;
+mod jars;
 mod jobs;
+mod leading;
 mod triggers;
