@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use millstream_actors::dispatcher::{self, DispatcherHandle, Submission};
+use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Submission, Submissions};
 use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::launch::LaunchOptions;
+use millstream_actors::launch::sealed::Term;
 use millstream_actors::metrics::Registry;
-use millstream_actors::protocol::JobRecord;
 use millstream_actors::protocol::deploy;
 use millstream_actors::task_manager::{self, NoTransport, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, World};
@@ -19,22 +19,23 @@ use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess, SubtaskIndex};
 use millstream_runtime::job::RestartOptions;
 use millstream_runtime::ports::PortError;
-use millstream_state::blob::LocalBlobs;
+use millstream_state::blob::{LocalBlobs, MemoryBlobs};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
+use millstream_state::log::{AppendOutcome, ClusterLog, JobRecord, Leader as LeadingNode, WriterNonce};
 
 use super::*;
 use crate::prelude::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The graphs of both jobs, as every node's executable holds them.
+/// The graphs of all jobs, as every node's executable holds them.
 #[derive(Clone)]
 struct Graphs(BTreeMap<String, Arc<JobGraph>>);
 
 impl deploy::Programs for Graphs {
     fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
-        Ok(Arc::clone(&self.0[&record.program]))
+        Ok(Arc::clone(&self.0[&record.name]))
     }
 }
 
@@ -45,63 +46,105 @@ fn graph(name: &str, build: impl Fn(&Environment)) -> Arc<JobGraph> {
     Arc::new(plan(env.take_graph(), &options).unwrap())
 }
 
-/// One job that runs for ever and fails once, one that ends after a thousand records.
+/// One job that runs for ever, one that does so after a failure, and one that ends after a thousand records.
 fn graphs() -> Graphs {
-    let failed = Arc::new(AtomicBool::new(false));
-    let steady = graph("steady", |env| {
-        let failed = Arc::clone(&failed);
-        let numbers = DataGeneratorSource::unbounded(|n| n).records_per_second(2_000);
-        env.from_source("numbers", numbers)
-            .key_by(|n| n % 7)
-            .reduce(|sum, n| *sum += n)
-            .map(move |n| {
-                assert!(n < 300 || failed.swap(true, Ordering::Relaxed), "planned");
-                n
-            })
-            .sink_to("out", BlackholeSink);
-    });
+    let for_ever = |name: &str, failed: AtomicBool| {
+        let failed = Arc::new(failed);
+        graph(name, |env| {
+            let failed = Arc::clone(&failed);
+            let numbers = DataGeneratorSource::unbounded(|n| n).records_per_second(2_000);
+            env.from_source("numbers", numbers)
+                .key_by(|n| n % 7)
+                .reduce(|sum, n| *sum += n)
+                .map(move |n| {
+                    assert!(failed.swap(true, Ordering::Relaxed), "planned");
+                    n
+                })
+                .sink_to("out", BlackholeSink);
+        })
+    };
     let counted = graph("counted", |env| {
-        env.from_sequence("numbers", 1..=1_000).key_by(|n| *n).reduce(|sum, n| *sum += n).sink_to("out", BlackholeSink);
+        let numbers = env.from_sequence("numbers", 1..=1_000);
+        numbers.key_by(|n| *n).reduce(|sum, n| *sum += n).sink_to("out", BlackholeSink);
     });
-    Graphs(BTreeMap::from([("steady".to_string(), steady), ("counted".to_string(), counted)]))
+    let graphs = [for_ever("steady", AtomicBool::new(true)), for_ever("failing", AtomicBool::new(false)), counted];
+    Graphs(graphs.into_iter().map(|graph| (graph.name.clone(), graph)).collect())
+}
+
+fn checkpoints(dir: &Path) -> PathBuf {
+    dir.join("checkpoints")
+}
+
+/// What a process uses of the world; its metrics are its own.
+fn world(dir: &Path, name: &str) -> World {
+    World {
+        blobs: Arc::new(LocalBlobs::open(checkpoints(dir)).unwrap()),
+        blocking: Arc::new(BlockingPool::new(tokio::runtime::Handle::current())),
+        clock: Arc::new(SystemClock),
+        failpoints: Failpoints::none(),
+        registry: Arc::new(Registry::new("localhost", name, Default::default())),
+        seed: 1,
+    }
+}
+
+/// A leader that took nothing over has nothing to make anew.
+struct NoneBefore;
+
+impl Submissions for NoneBefore {
+    fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
+        Err(PortError::give_up(format!("{} was never submitted", record.name)))
+    }
+}
+
+/// The dispatcher of the only job manager: the log of its cluster lies in memory.
+async fn dispatcher(world: World) -> DispatcherHandle {
+    let nonce = WriterNonce([1; 16]);
+    let mut log = ClusterLog::open(Arc::new(MemoryBlobs::default()), nonce, Failpoints::none()).unwrap();
+    let leader = LeadingNode { node: NodeId("leader".to_owned()), rest: String::new() };
+    assert!(matches!(log.lead(&leader), Ok(AppendOutcome::Written(_))));
+    let arguments = DispatcherArguments {
+        term: Term { epoch: log.epoch(), nonce },
+        log,
+        taken: Vec::new(),
+        world,
+        stopwatch: Stopwatch::start(),
+        submissions: Arc::new(NoneBefore),
+        deposed: Arc::new(|| panic!("nobody else leads")),
+    };
+    dispatcher::start(arguments).await.unwrap()
 }
 
 struct Ground {
     dir: tempfile::TempDir,
     graphs: Graphs,
     dispatcher: DispatcherHandle,
+    /// The metrics of the leading process.
+    registry: Arc<Registry>,
     folders: Vec<Arc<NodeFolder>>,
 }
 
 impl Ground {
     async fn start() -> Self {
-        let dispatcher = dispatcher::start().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut ground = Self { dir, graphs: graphs(), dispatcher, folders: Vec::new() };
+        let world = world(dir.path(), "leader");
+        let dispatcher = dispatcher(world.clone()).await;
+        let mut ground = Self { dir, graphs: graphs(), dispatcher, registry: world.registry, folders: Vec::new() };
         for name in ["a", "b"] {
             ground.node(name).await;
         }
         ground
     }
 
-    fn checkpoints(&self) -> std::path::PathBuf {
-        self.dir.path().join("checkpoints")
+    fn checkpoints(&self) -> PathBuf {
+        checkpoints(self.dir.path())
     }
 
     async fn node(&mut self, name: &str) {
         let folder = Arc::new(NodeFolder::open(self.dir.path().join(name), [7; 16]).unwrap());
         let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
-        let world = World {
-            blobs: Arc::new(LocalBlobs::open(self.checkpoints()).unwrap()),
-            blocking: Arc::new(BlockingPool::new(tokio::runtime::Handle::current())),
-            clock: Arc::new(SystemClock),
-            failpoints: Failpoints::none(),
-            registry: Arc::new(Registry::new("localhost", name, Default::default())),
-            seed: 1,
-        };
         let gateway = task_manager::start(TaskManagerArguments {
             process: process.clone(),
-            world,
+            world: world(self.dir.path(), name),
             transport: Arc::new(NoTransport),
             programs: Arc::new(self.graphs.clone()),
             folder: Arc::downgrade(&folder),
@@ -113,8 +156,7 @@ impl Ground {
     }
 
     fn leader(&self) -> Leader {
-        let registry = Arc::new(Registry::new("localhost", "leader", Default::default()));
-        let figures = Arc::new(Figures::new(registry, Stopwatch::start()));
+        let figures = Arc::new(Figures::new(Arc::clone(&self.registry), Stopwatch::start()));
         let checkpoint_storage = self.checkpoints().display().to_string();
         let settings = Settings { configuration: Configuration::default(), checkpoint_storage };
         Leader::new(Jobs::Dispatched(self.dispatcher.clone()), Programs::new(&[], 0, None), figures, settings)
@@ -122,12 +164,12 @@ impl Ground {
 
     async fn submit(&self, name: &str) -> JobId {
         let mut options = LaunchOptions::new(self.dir.path().join(format!("of-{name}")));
-        options.checkpoint_dir = Some(Path::new(&self.checkpoints()).to_path_buf().into());
+        options.checkpoint_dir = Some(self.checkpoints().into());
         options.checkpoints.interval_ms = Some(20);
         options.restart = RestartOptions::FixedDelay { attempts: 1, delay_ms: 1 };
         let record = JobRecord {
-            program: name.to_string(),
-            configuration: vec![("restart-strategy.type".to_string(), "fixed-delay".to_string())],
+            name: name.to_string(),
+            configuration: BTreeMap::from([("restart-strategy.type".to_string(), "fixed-delay".to_string())]),
             ..JobRecord::default()
         };
         let submission = Submission { record, graph: Arc::clone(&self.graphs.0[name]), options };
@@ -185,6 +227,8 @@ fn jobs_of_a_dispatcher_are_shown_with_the_nodes_and_figures_of_their_subtasks()
             let values = leader.metrics(subtask.clone()).await.unwrap();
             values.get("numRecordsOut").map_or(0, |value| value.parse::<u64>().unwrap())
         };
+        let metrics = leader.metrics(MetricsOf::Job(steady)).await.unwrap();
+        assert_eq!(metrics["numRestarts"], "0");
         let before = sent().await;
         until(async || sent().await > before).await;
         assert!(leader.backpressure(steady, source).await.unwrap().subtasks.len() == 1);
@@ -196,9 +240,9 @@ fn a_failure_names_the_task_manager_it_happened_on() {
     run(async {
         let ground = Ground::start().await;
         let leader = ground.leader();
-        let steady = ground.submit("steady").await;
-        until(async || !leader.exceptions(steady).await.unwrap().exception_history.entries.is_empty()).await;
-        let failure = leader.exceptions(steady).await.unwrap().exception_history.entries.remove(0);
+        let failing = ground.submit("failing").await;
+        until(async || !leader.exceptions(failing).await.unwrap().exception_history.entries.is_empty()).await;
+        let failure = leader.exceptions(failing).await.unwrap().exception_history.entries.remove(0);
         let node = failure.task_manager_id.unwrap();
         assert!(["a", "b"].contains(&node.as_str()), "{node}");
         assert_eq!(failure.endpoint.as_deref(), Some(node.as_str()));
