@@ -18,6 +18,10 @@ pub use millstream_runtime::key::Key;
 pub use millstream_runtime::ports::PortError;
 pub use millstream_runtime::ports::sink::TwoPhaseCommitSink;
 pub use millstream_runtime::ports::source::Source;
+pub use millstream_runtime::state::keyed::ttl::{
+    StateTtl, StateVisibility, TtlAggregatingState, TtlListState, TtlMapState, TtlReducingState, TtlTime,
+    TtlValueState, UpdateType,
+};
 pub use millstream_runtime::state::keyed::{
     AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState,
 };

@@ -37,8 +37,8 @@ use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, OperatorUid};
 use millstream_runtime::key_group::DEFAULT_MAX_PARALLELISM;
-use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::SplitEnumerator;
+use millstream_runtime::ports::{Clock, PortError};
 use millstream_runtime::time::Timestamp;
 
 use crate::error::Result;
@@ -110,7 +110,7 @@ impl Harness {
         Self::deploy(env, options, None)
     }
 
-    /// Deploys with the state of a snapshot, of the same job at any parallelism.
+    /// Deploys with the state of a snapshot, of the same job at any parallelism. The clock goes on from its time.
     ///
     /// # Errors
     /// When the graph cannot be planned, or the state does not fit its operators.
@@ -127,6 +127,7 @@ impl Harness {
         };
         let job = plan(env.take_graph(), &plan_options)?;
         let world = Arc::new(World::default());
+        world.set_time(restored.map_or(0, |snapshot| snapshot.now_ms));
         let tasks = deployment::tasks(&job, &options, &world, restored)?;
         let mut state = restored.cloned().unwrap_or_default();
         if restored.is_some() {
@@ -313,6 +314,7 @@ impl Harness {
                 return Err(PortError::retry(message).into());
             }
         }
+        self.state.now_ms = self.world.now_ms();
         let snapshot = self.state.clone();
         if purpose != Purpose::Savepoint {
             self.complete(checkpoint, purpose)?;

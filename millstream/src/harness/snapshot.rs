@@ -20,6 +20,8 @@ type Entries = BTreeMap<EntryAddress, Vec<u8>>;
 pub struct Snapshot {
     pub(super) checkpoint: CheckpointId,
     pub(super) attempt: AttemptNumber,
+    /// The time of day, from which the clock of a restored harness goes on.
+    pub(super) now_ms: Timestamp,
     pub(super) operators: BTreeMap<OperatorUid, OperatorSnapshot>,
     pub(super) enumerators: BTreeMap<OperatorUid, Vec<u8>>,
 }

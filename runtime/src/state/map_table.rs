@@ -83,12 +83,28 @@ impl<K: Key, M: Key, V: StateValue> KeyMap<K, M, V> {
         self.cells.iter().filter_map(|(map_key, cell)| cell.value.as_ref().map(|value| (map_key, value)))
     }
 
-    /// Takes the value out of a cell; false when nothing is left that has to be kept.
-    fn empty(key: &K, map_key: &M, cell: &mut Cell<V>, tracking: &mut Tracking) -> bool {
-        let was_fresh = cell.changed == tracking.epoch | FRESH;
-        tracking.touch(key, map_key, cell);
-        cell.value = None;
-        !was_fresh
+    /// A value that `wanted` picks is changed by `change`, and its entry removed when that answers false.
+    fn revise(
+        &mut self,
+        tracking: &mut Tracking,
+        mut wanted: impl FnMut(&M, &V) -> bool,
+        mut change: impl FnMut(&mut V) -> bool,
+    ) {
+        let Self { key, changed, live, cells } = self;
+        cells.retain(|map_key, cell| {
+            if !cell.value.as_ref().is_some_and(|value| wanted(map_key, value)) {
+                return true;
+            }
+            let was_fresh = cell.changed == tracking.epoch | FRESH;
+            tracking.note(changed);
+            tracking.touch(key, map_key, cell);
+            if cell.value.as_mut().is_some_and(&mut change) {
+                return true;
+            }
+            *live -= 1;
+            cell.value = None;
+            !was_fresh
+        });
     }
 }
 
@@ -107,29 +123,6 @@ impl<K: Key, M: Key, V: StateValue> Group<K, M, V> {
             }
         };
         (map, &mut self.tracking)
-    }
-
-    /// Removes the values that `keep` refuses from the map of a key.
-    fn retain(&mut self, at: &KeyContext<K>, mut keep: impl FnMut(&M, &V) -> bool) {
-        let Self { table, resident, tracking } = self;
-        let Ok(mut occupied) = table.find_entry(table_hash(at.hash, &()), |map| map.key == at.key) else { return };
-        let map = occupied.get_mut();
-        let before = map.live;
-        let KeyMap { key, live, cells, .. } = map;
-        cells.retain(|map_key, cell| {
-            if cell.value.as_ref().is_none_or(|value| keep(map_key, value)) {
-                return true;
-            }
-            *live -= 1;
-            KeyMap::empty(key, map_key, cell, tracking)
-        });
-        if map.live < before {
-            tracking.note(&mut map.changed);
-        }
-        // An empty map says that there is nothing to fetch; when all is resident nobody asks.
-        if *resident && map.cells.is_empty() {
-            occupied.remove();
-        }
     }
 }
 
@@ -243,10 +236,55 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         value
     }
 
-    /// Removes the entries of a key that `keep` refuses.
-    pub fn retain(&mut self, at: &KeyContext<K>, keep: impl FnMut(&M, &V) -> bool) {
+    /// Goes through the entries of a key. A value that `wanted` picks is changed by `change`, and its entry removed when
+    /// that answers false.
+    pub fn revise(
+        &mut self,
+        at: &KeyContext<K>,
+        wanted: impl FnMut(&M, &V) -> bool,
+        change: impl FnMut(&mut V) -> bool,
+    ) {
         let slot = self.slot(at.group);
-        self.groups[slot].retain(at, keep);
+        let Group { table, resident, tracking } = &mut self.groups[slot];
+        let Ok(mut occupied) = table.find_entry(table_hash(at.hash, &()), |map| map.key == at.key) else { return };
+        occupied.get_mut().revise(tracking, wanted, change);
+        // An empty map says that there is nothing to fetch; when all is resident nobody asks.
+        if *resident && occupied.get().cells.is_empty() {
+            occupied.remove();
+        }
+    }
+
+    /// Removes the entries of a key that `keep` refuses.
+    pub fn retain(&mut self, at: &KeyContext<K>, mut keep: impl FnMut(&M, &V) -> bool) {
+        self.revise(at, |map_key, value| !keep(map_key, value), |_| false);
+    }
+
+    /// Number of buckets in a group's table: the places that [`revise_buckets`](Self::revise_buckets) goes through.
+    #[must_use]
+    pub fn buckets(&self, group: KeyGroup) -> usize {
+        self.groups[self.slot(group)].table.num_buckets()
+    }
+
+    /// The same as [`revise`](Self::revise), with all entries of the keys in some buckets of a group.
+    pub fn revise_buckets(
+        &mut self,
+        group: KeyGroup,
+        buckets: Range<usize>,
+        wanted: impl Fn(&V) -> bool,
+        mut change: impl FnMut(&mut V) -> bool,
+    ) {
+        let slot = self.slot(group);
+        let Group { table, resident, tracking } = &mut self.groups[slot];
+        for index in buckets {
+            let Some(map) = table.get_bucket_mut(index) else { continue };
+            map.revise(tracking, |_, value| wanted(value), &mut change);
+            if *resident
+                && map.cells.is_empty()
+                && let Ok(occupied) = table.get_bucket_entry(index)
+            {
+                occupied.remove();
+            }
+        }
     }
 
     /// Calls `visit` with every entry in memory, in no particular order of the keys.

@@ -21,6 +21,8 @@ enum Step {
     Remove(u64, i16),
     RetainOdd(u64),
     Clear(u64),
+    /// Halves the even values of a group, and removes those that are then odd.
+    Revise(u16),
     Freeze,
     Encode(u16),
     /// In a lazily restored table: the background scan reaches a group.
@@ -35,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (key.clone(), map_key).prop_map(|(key, m)| Step::Remove(key, m)),
         1 => key.clone().prop_map(Step::RetainOdd),
         1 => key.prop_map(Step::Clear),
+        1 => (0..GROUPS).prop_map(Step::Revise),
         1 => Just(Step::Freeze),
         2 => (0..GROUPS).prop_map(Step::Encode),
         1 => (0..GROUPS).prop_map(Step::Finish),
@@ -114,7 +117,7 @@ fn change(table: &mut MapTable<u64, i16, u32>, model: &mut MapOfMaps, step: &Ste
             table.retain(&at, |_, _| false);
             map.clear();
         }
-        Step::Freeze | Step::Encode(_) | Step::Finish(_) => {}
+        Step::Revise(_) | Step::Freeze | Step::Encode(_) | Step::Finish(_) => {}
     }
     assert_eq!(table.iter(&at).collect::<Vec<_>>(), map.iter().collect::<Vec<_>>());
     assert_eq!(table.range(&at, -1..2).rev().collect::<Vec<_>>(), map.range(-1..2).rev().collect::<Vec<_>>());
@@ -122,6 +125,18 @@ fn change(table: &mut MapTable<u64, i16, u32>, model: &mut MapOfMaps, step: &Ste
     if map.is_empty() {
         model.remove(key);
     }
+}
+
+fn revise(table: &mut MapTable<u64, i16, u32>, model: &mut MapOfMaps, group: KeyGroup) {
+    let halve = |value: &mut u32| {
+        *value /= 2;
+        value.is_multiple_of(2)
+    };
+    table.revise_buckets(group, 0..table.buckets(group), |value| value.is_multiple_of(2), halve);
+    model.retain(|key, map| {
+        map.retain(|_, value| at(*key).group != group || *value % 2 == 1 || halve(value));
+        !map.is_empty()
+    });
 }
 
 proptest! {
@@ -139,6 +154,7 @@ proptest! {
                     at_freeze = model.clone();
                 }
                 Step::Encode(group) => encode(&mut table, group, &mut stored),
+                Step::Revise(group) => revise(&mut table, &mut model, KeyGroup(group)),
                 _ => change(&mut table, &mut model, &step),
             }
             prop_assert_eq!(contents(&table), model.clone());
@@ -162,8 +178,17 @@ proptest! {
         let mut table = MapTable::new(0..GROUPS);
         table.begin_restore();
         let mut finished = BTreeSet::new();
+        let fetch = |table: &mut MapTable<u64, i16, u32>, key: u64| {
+            let mut wanted = Wanted::default();
+            table.missing(StateNumber(0), &at(key), &mut wanted);
+            wanted.prefixes.iter().for_each(|prefix| load(table, &original, prefix));
+        };
         for step in steps {
             match step {
+                Step::Revise(group) => {
+                    (0..5).for_each(|key| fetch(&mut table, key));
+                    revise(&mut table, &mut model, KeyGroup(group));
+                }
                 Step::Freeze => {
                     encode_all(&mut table, &mut stored);
                     table.freeze();
@@ -175,9 +200,7 @@ proptest! {
                     }
                 }
                 Step::Put(key, ..) | Step::Change(key, _) | Step::Remove(key, _) | Step::RetainOdd(key) | Step::Clear(key) => {
-                    let mut wanted = Wanted::default();
-                    table.missing(StateNumber(0), &at(key), &mut wanted);
-                    wanted.prefixes.iter().for_each(|prefix| load(&mut table, &original, prefix));
+                    fetch(&mut table, key);
                     change(&mut table, &mut model, &step);
                 }
             }

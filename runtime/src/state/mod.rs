@@ -11,3 +11,4 @@ pub mod map_table;
 pub mod operator;
 pub mod table;
 pub mod timers;
+mod tombstones;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::cut::{Entries, KeyedSection};
 use super::encoding::{decode_value, push_entry};
+use super::tombstones::Tombstones;
 use crate::key::{Key, KeyHash};
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
@@ -99,48 +100,21 @@ impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
     }
 }
 
+impl<N: Key, K: Key, V> Group<N, K, V> {
+    /// Puts a tombstone in the place of an entry that some cut may have.
+    fn bury(&mut self, hash: u64, namespace: &N, key: &K) {
+        if !self.resident {
+            self.hidden.insert(hash, namespace, key);
+        }
+        self.deleted.insert(hash, namespace, key);
+    }
+}
+
 /// What the freeze of a group set aside until it is encoded.
 struct Frozen<N, K> {
     deleted: Tombstones<N, K>,
     /// Values overwritten since the freeze.
     saved: Entries,
-}
-
-/// Keys of deleted entries, typed: functions that move timers delete as often as they insert.
-struct Tombstones<N, K>(HashTable<(N, K)>);
-
-impl<N, K> Default for Tombstones<N, K> {
-    fn default() -> Self {
-        Self(HashTable::new())
-    }
-}
-
-impl<N: Key, K: Key> Tombstones<N, K> {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    #[inline]
-    fn contains(&self, hash: u64, namespace: &N, key: &K) -> bool {
-        !self.is_empty() && self.0.find(hash, |known| known.1 == *key && known.0 == *namespace).is_some()
-    }
-
-    fn insert(&mut self, hash: u64, namespace: &N, key: &K) {
-        if !self.contains(hash, namespace, key) {
-            let rehash = |known: &(N, K)| table_hash(known.1.key_hash(), &known.0);
-            self.0.insert_unique(hash, (namespace.clone(), key.clone()), rehash);
-        }
-    }
-
-    #[inline]
-    fn remove(&mut self, hash: u64, namespace: &N, key: &K) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let found = self.0.find_entry(hash, |known| known.1 == *key && known.0 == *namespace);
-        found.map(|known| known.remove()).is_ok()
-    }
 }
 
 /// Typed entries (namespace, key) -> value of the key groups of one subtask.
@@ -272,20 +246,49 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     /// Removes the entry and returns its value.
     pub fn remove(&mut self, at: &KeyContext<K>, namespace: &N) -> Option<V> {
         let slot = self.slot(at.group);
-        let Group { table, deleted, hidden, resident, changed, frozen } = &mut self.groups[slot];
+        let group = &mut self.groups[slot];
         let hash = table_hash(at.hash, namespace);
-        let found = table.find_entry(hash, |entry| entry.key == at.key && entry.namespace == *namespace);
+        let found = group.table.find_entry(hash, |entry| entry.key == at.key && entry.namespace == *namespace);
         let Ok(occupied) = found else { return None };
         let (mut entry, _) = occupied.remove();
         let was_fresh = entry.changed & FRESH != 0 && entry.changed & EPOCH == self.epoch;
-        touch(&mut entry, self.epoch, frozen, changed);
+        touch(&mut entry, self.epoch, &mut group.frozen, &mut group.changed);
         if !was_fresh {
-            if !*resident {
-                hidden.insert(hash, namespace, &at.key);
-            }
-            deleted.insert(hash, namespace, &at.key);
+            group.bury(hash, namespace, &at.key);
         }
         Some(entry.value)
+    }
+
+    /// Number of buckets in a group's table: the places that [`revise`](Self::revise) goes through.
+    #[must_use]
+    pub fn buckets(&self, group: KeyGroup) -> usize {
+        self.groups[self.slot(group)].table.num_buckets()
+    }
+
+    /// Goes through some buckets of a group. A value that `wanted` picks is changed by `change`, and its entry removed when
+    /// that answers false.
+    pub fn revise(
+        &mut self,
+        group: KeyGroup,
+        buckets: Range<usize>,
+        wanted: impl Fn(&V) -> bool,
+        mut change: impl FnMut(&mut V) -> bool,
+    ) {
+        let (slot, epoch) = (self.slot(group), self.epoch);
+        let group = &mut self.groups[slot];
+        for index in buckets {
+            let Some(entry) = group.table.get_bucket_mut(index).filter(|entry| wanted(&entry.value)) else { continue };
+            let was_fresh = entry.changed == epoch | FRESH;
+            touch(entry, epoch, &mut group.frozen, &mut group.changed);
+            if change(&mut entry.value) {
+                continue;
+            }
+            let Ok(occupied) = group.table.get_bucket_entry(index) else { continue };
+            let (Entry { namespace, key, .. }, _) = occupied.remove();
+            if !was_fresh {
+                group.bury(table_hash(key.key_hash(), &namespace), &namespace, &key);
+            }
+        }
     }
 
     /// Calls `visit` with every entry in memory, in no particular order.
@@ -332,7 +335,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             push_entry(&mut entries, (&entry.namespace, &entry.key), Some(&entry.value))?;
             entry.changed = frozen_epoch;
         }
-        for (namespace, key) in &deleted.0 {
+        for (namespace, key) in deleted.iter() {
             push_entry::<_, _, V>(&mut entries, (namespace, key), None)?;
         }
         Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))

@@ -16,6 +16,8 @@ fn at(key: u64) -> KeyContext<u64> {
 enum Step {
     Put(u64, u32),
     Remove(u64),
+    /// Halves the even values of a group, and removes those that are then odd.
+    Revise(u16),
     Freeze,
     Encode(u16),
 }
@@ -24,9 +26,19 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..12u64, any::<u32>()).prop_map(|(key, value)| Step::Put(key, value)),
         3 => (0..12u64).prop_map(Step::Remove),
+        1 => (0..GROUPS).prop_map(Step::Revise),
         1 => Just(Step::Freeze),
         2 => (0..GROUPS).prop_map(Step::Encode),
     ]
+}
+
+fn revise(table: &mut StateTable<(), u64, u32>, model: &mut BTreeMap<u64, u32>, group: KeyGroup) {
+    let halve = |value: &mut u32| {
+        *value /= 2;
+        value.is_multiple_of(2)
+    };
+    table.revise(group, 0..table.buckets(group), |value| value.is_multiple_of(2), halve);
+    model.retain(|key, value| at(*key).group != group || *value % 2 == 1 || halve(value));
 }
 
 type Stored = BTreeMap<(u16, Vec<u8>), Vec<u8>>;
@@ -88,6 +100,7 @@ proptest! {
                 Step::Remove(key) => {
                     prop_assert_eq!(table.remove(&at(key), &()), model.remove(&key));
                 }
+                Step::Revise(group) => revise(&mut table, &mut model, KeyGroup(group)),
                 Step::Freeze => {
                     encode_all(&mut table, &mut stored);
                     prop_assert_eq!(contents(&restored(&stored)), at_freeze.clone());
@@ -140,6 +153,10 @@ proptest! {
                 Step::Remove(key) => {
                     fetch(&mut table, key);
                     prop_assert_eq!(table.remove(&at(key), &()), model.remove(&key));
+                }
+                Step::Revise(group) => {
+                    (0..12).for_each(|key| fetch(&mut table, key));
+                    revise(&mut table, &mut model, KeyGroup(group));
                 }
                 Step::Freeze => {
                     encode_all(&mut table, &mut stored);

@@ -9,6 +9,7 @@ mod partitioning;
 mod rescale;
 mod stateless;
 mod timers;
+mod ttl;
 mod windows;
 
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use crate::chain::output::{OutputTag, Outputs};
 use crate::key::Key;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
-use crate::state::keyed::{CurrentKey, KeyedState};
+use crate::state::keyed::{CurrentKey, KeyedState, Times};
 use crate::state::operator::OperatorStateSlot;
 use crate::state::table::KeyContext;
 use crate::state::timers::Timers;
@@ -160,6 +160,10 @@ impl<K, O> CurrentKey<K> for KeyedContext<'_, K, O> {
     #[inline]
     fn current(&self) -> &KeyContext<K> {
         self.at
+    }
+
+    fn times(&self) -> Times {
+        Times { processing: self.now_ms, watermark: self.watermark, timestamp: self.timestamp }
     }
 }
 

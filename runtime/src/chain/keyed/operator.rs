@@ -14,6 +14,7 @@ use crate::ids::OperatorUid;
 use crate::key::Key;
 use crate::ports::PortError;
 use crate::ports::state::Wanted;
+use crate::state::keyed::Times;
 use crate::state::table::KeyContext;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
@@ -119,6 +120,7 @@ where
             }
         }
         self.now_ms = cx.task.clock.now_ms();
+        self.pass_time(rows.values.len());
         let mut keys = std::mem::take(&mut self.keys);
         let mut outcome = Ok(Flow::Ready);
         while matches!(outcome, Ok(Flow::Ready)) && !rows.values.as_slice().is_empty() {
@@ -139,6 +141,12 @@ where
                 Ok(flow)
             }
         }
+    }
+
+    /// Tells states how late it is, and how many records come.
+    fn pass_time(&mut self, records: usize) {
+        let times = Times { processing: self.now_ms, watermark: self.watermark, timestamp: None };
+        self.function.states(&mut |state| state.backing().entries().pass_time(&times, records));
     }
 
     /// Processes one row for each key, unless an output stops it before.
@@ -187,6 +195,7 @@ where
     /// Fires the event-time timers up to the held watermark, one batch of them; then lets others have their turn.
     fn run_watermark(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Some(watermark) = self.held.watermark else { return Ok(Flow::Ready) };
+        self.now_ms = cx.task.clock.now_ms();
         if self.backend.is_partial() {
             let due: Vec<_> = self.backend.event_timers.due(watermark, cx.task.batch_rows).collect();
             let flow = self.fetch_timers(&due, cx);
@@ -273,6 +282,8 @@ where
     }
 
     fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
+        self.now_ms = cx.task.clock.now_ms();
+        self.pass_time(0);
         self.backend.open(cx);
         // The cut may have been taken while timers of its watermark were still to fire: they fire before anything else,
         // and the watermark is passed on behind them, which the cut was too early for.

@@ -1,5 +1,6 @@
 //! Aggregating state: one accumulator per key, what goes in and what comes out may be of other types.
 
+use super::ttl::{StateTtl, TtlAggregatingState};
 use super::{CurrentKey, KeyedState, StateBacking, ValueState};
 use crate::key::Key;
 use crate::state::table::StateValue;
@@ -44,6 +45,12 @@ impl<K: Key, A: AggregateFunction> AggregatingState<K, A> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { accumulator: self.accumulator.with_version(version), ..self }
+    }
+
+    /// Gives the accumulators a time to live, from the last addition on.
+    #[must_use]
+    pub fn with_ttl(self, ttl: StateTtl) -> TtlAggregatingState<K, A> {
+        TtlAggregatingState::new(self.accumulator.with_ttl(ttl), self.function)
     }
 
     /// The result of what was added for the current key; `None` when nothing was.

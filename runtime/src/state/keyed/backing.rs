@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Times;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
@@ -41,6 +42,8 @@ pub trait Table<K>: Send {
     fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted);
     /// Looks up keys that will be worked on next, side by side; only states with one entry per key can.
     fn look_ahead(&mut self, _keys: &[KeyContext<K>]) {}
+    /// Time has passed, and so many records come now: entries that have expired may be removed. For every batch once.
+    fn pass_time(&mut self, _times: &Times, _records: usize) {}
     /// Begins a cut.
     fn freeze(&mut self);
     /// Encodes what the freeze set aside in one group.

@@ -12,6 +12,9 @@ use crate::state::cut::KeyedSection;
 use crate::state::map_table::MapTable;
 use crate::state::table::{KeyContext, StateTable, StateValue};
 
+/// What the stored name of a state with a time to live ends with.
+const TTL_SUFFIX: &str = "+ttl";
+
 /// A declared state with its table, once it is attached.
 pub(crate) struct Declared<T> {
     name: String,
@@ -35,6 +38,16 @@ impl<T> Declared<T> {
 
     pub(super) fn with_version(self, version: u32) -> Self {
         Self { version, ..self }
+    }
+
+    /// The same state with entries that expire: it is stored under another name, since its values have a time.
+    pub(super) fn expiring<U>(&self, make: impl Fn(Range<u16>) -> U + Send + Sync + 'static) -> Declared<U> {
+        Declared {
+            name: format!("{}{TTL_SUFFIX}", self.name),
+            version: self.version,
+            make: Arc::new(make),
+            table: None,
+        }
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! List state: a list per key.
 
+use super::ttl::{StateTtl, TtlListState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
 use crate::state::table::{StateTable, StateValue};
@@ -26,6 +27,12 @@ impl<K: Key, T: StateValue> ListState<K, T> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Gives each item a time to live.
+    #[must_use]
+    pub fn with_ttl(&self, ttl: StateTtl) -> TtlListState<K, T> {
+        TtlListState::new(&self.declared, ttl)
     }
 
     /// The list of the current key.

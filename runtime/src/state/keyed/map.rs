@@ -2,6 +2,7 @@
 
 use std::ops::RangeBounds;
 
+use super::ttl::{StateTtl, TtlMapState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
 use crate::state::map_table::MapTable;
@@ -29,6 +30,12 @@ impl<K: Key, M: Key, V: StateValue> MapState<K, M, V> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Gives each entry a time to live.
+    #[must_use]
+    pub fn with_ttl(&self, ttl: StateTtl) -> TtlMapState<K, M, V> {
+        TtlMapState::new(&self.declared, ttl)
     }
 
     /// A value in the map of the current key.

@@ -1,5 +1,6 @@
 //! Reducing state: one value per key, what was added reduced together.
 
+use super::ttl::{StateTtl, TtlReducingState};
 use super::{CurrentKey, KeyedState, StateBacking, ValueState};
 use crate::key::Key;
 use crate::state::table::StateValue;
@@ -30,6 +31,12 @@ impl<K: Key, T: StateValue, F: Fn(&mut T, T)> ReducingState<K, T, F> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { value: self.value.with_version(version), ..self }
+    }
+
+    /// Gives the reduced values a time to live, from the last addition on.
+    #[must_use]
+    pub fn with_ttl(self, ttl: StateTtl) -> TtlReducingState<K, T, F> {
+        TtlReducingState::new(self.value.with_ttl(ttl), self.reduce)
     }
 
     /// What was added for the current key, reduced; `None` when nothing was.

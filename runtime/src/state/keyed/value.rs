@@ -1,5 +1,6 @@
 //! Value state: one value per key.
 
+use super::ttl::{StateTtl, TtlValueState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
 use crate::state::table::{StateTable, StateValue};
@@ -26,6 +27,12 @@ impl<K: Key, V: StateValue> ValueState<K, V> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Gives each value a time to live.
+    #[must_use]
+    pub fn with_ttl(&self, ttl: StateTtl) -> TtlValueState<K, V> {
+        TtlValueState::new(&self.declared, ttl)
     }
 
     /// The value of the current key.
