@@ -55,15 +55,29 @@ struct Won {
     deposed: Arc<Notify>,
 }
 
+/// What became of trying to lead.
+enum Attempt {
+    Won(Box<Won>),
+    /// A newer leader is there, or was a moment ago: it gets a whole lease to be heard of.
+    Lost {
+        to: Epoch,
+    },
+}
+
 impl Candidate {
     /// Watches and leads for as long as the process lives.
     pub async fn run(self, role: watch::Sender<Role>) {
         let mut standby = Standby::new(self.lease_ms, self.world.seed, self.now_ms());
+        // The newest leader that had a whole lease to be heard of.
+        let mut waited_for = Epoch::default();
         loop {
-            self.until_the_lead_is_free(&mut standby, &role).await;
-            match self.try_to_lead().await {
-                Ok(Some(won)) => self.lead(won, &role).await,
-                Ok(None) => tracing::info!("another job manager was quicker to lead"),
+            waited_for = waited_for.max(self.until_the_lead_is_free(&mut standby, &role).await);
+            match self.try_to_lead(waited_for).await {
+                Ok(Attempt::Won(won)) => self.lead(*won, &role).await,
+                Ok(Attempt::Lost { to }) => {
+                    tracing::info!(epoch = %to, "another job manager was quicker to lead");
+                    waited_for = to;
+                }
                 Err(error) => {
                     tracing::warn!("this job manager cannot lead: {error}");
                     tokio::time::sleep(self.rewrite_interval()).await;
@@ -96,13 +110,13 @@ impl Candidate {
         blocking(&*self.world.blocking, move || Beacon::read(&*blobs)).await?
     }
 
-    /// Follows whoever leads.
-    async fn until_the_lead_is_free(&self, standby: &mut Standby, role: &watch::Sender<Role>) {
+    /// Follows whoever leads, and answers whose beacon stood still.
+    async fn until_the_lead_is_free(&self, standby: &mut Standby, role: &watch::Sender<Role>) -> Epoch {
         loop {
             match self.beacon().await {
                 Ok(beacon) => {
                     match standby.observe(beacon.as_ref(), self.now_ms()) {
-                        Watched::TryToLead => return,
+                        Watched::TryToLead => return beacon.map(|beacon| beacon.epoch).unwrap_or_default(),
                         Watched::Wait { .. } => {}
                     }
                     if let Some(beacon) = beacon {
@@ -116,22 +130,30 @@ impl Candidate {
     }
 
     /// Wins the next slot of the cluster's log, then seals the logs of the jobs: nothing is done for them before.
-    async fn try_to_lead(&self) -> Result<Option<Won>, PortError> {
+    async fn try_to_lead(&self, waited_for: Epoch) -> Result<Attempt, PortError> {
         let (log, leader, nonce) = (Arc::clone(&self.log), self.leader.clone(), self.nonce);
         let (jobs, failpoints) = (Arc::clone(&self.world.blobs), self.world.failpoints.clone());
         let won = blocking(&*self.world.blocking, move || {
             let mut cluster = ClusterLog::open(log, nonce, failpoints.clone())?;
+            let newest = cluster.state().epoch;
+            if newest > waited_for {
+                // It leads since a moment ago, and has not shown a sign of life yet.
+                return Ok(Err(newest));
+            }
             match cluster.lead(&leader)? {
                 AppendOutcome::Written(_) => {}
-                AppendOutcome::Deposed { .. } => return Ok(None),
+                AppendOutcome::Deposed { by } => return Ok(Err(by)),
                 AppendOutcome::Undecided { reason } => return Err(PortError::retry(reason)),
             }
             match take_over(&mut cluster, &jobs, nonce, &failpoints)? {
-                Takeover::Taken(taken) => Ok(Some((cluster, taken))),
-                Takeover::Deposed => Ok(None),
+                Takeover::Taken(taken) => Ok(Ok((cluster, taken))),
+                Takeover::Deposed => Ok(Err(cluster.epoch())),
             }
         });
-        let Some((log, taken)) = won.await?? else { return Ok(None) };
+        let (log, taken) = match won.await?? {
+            Ok(won) => won,
+            Err(to) => return Ok(Attempt::Lost { to }),
+        };
         let epoch = log.epoch();
         let deposed = Arc::new(Notify::new());
         let told = Arc::clone(&deposed);
@@ -144,7 +166,7 @@ impl Candidate {
             submissions: Arc::clone(&self.submissions),
             deposed: Arc::new(move || told.notify_one()),
         };
-        Ok(Some(Won { dispatcher: dispatcher::start(arguments).await?, epoch, deposed }))
+        Ok(Attempt::Won(Box::new(Won { dispatcher: dispatcher::start(arguments).await?, epoch, deposed })))
     }
 
     /// Shows signs of life until a newer leader is there: the dispatcher finds out by a record, and this by the beacon.

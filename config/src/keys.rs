@@ -166,7 +166,10 @@ keys! {
         FAILURE_RATE_INTERVAL: Duration = "restart-strategy.failure-rate.failure-rate-interval", "1 min";
         /// failure-rate: failures within the interval after which the job fails for good.
         FAILURE_RATE_MAX_FAILURES: NonZeroU32 = "restart-strategy.failure-rate.max-failures-per-interval", "1";
-        /// exponential-delay: time before the first restart.
+        /// exponential-delay: restarts at once, before the delays begin. Flink has none; most failures are the loss of a node
+        /// that others stand in for.
+        EXPONENTIAL_IMMEDIATE: u32 = "restart-strategy.exponential-delay.immediate-restarts", "1";
+        /// exponential-delay: time before the first restart that is not at once.
         EXPONENTIAL_INITIAL_BACKOFF: Duration = "restart-strategy.exponential-delay.initial-backoff", "1 s";
         /// exponential-delay: longest time before a restart.
         EXPONENTIAL_MAX_BACKOFF: Duration = "restart-strategy.exponential-delay.max-backoff", "1 min";
@@ -174,8 +177,9 @@ keys! {
         EXPONENTIAL_MULTIPLIER: Multiplier = "restart-strategy.exponential-delay.backoff-multiplier", "1.5";
         /// exponential-delay: part of the time by which it is varied at random, up or down.
         EXPONENTIAL_JITTER: Fraction = "restart-strategy.exponential-delay.jitter-factor", "0.1";
-        /// exponential-delay: time without failure after which the delay starts anew.
-        EXPONENTIAL_RESET_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold", "1 h";
+        /// exponential-delay: time without failure after which the delay starts anew. Flink's default is 1 h; here a job that
+        /// ran well for a minute is restarted at once again.
+        EXPONENTIAL_RESET_THRESHOLD: Duration = "restart-strategy.exponential-delay.reset-backoff-threshold", "1 min";
         /// exponential-delay: restarts in a row before the job fails for good.
         EXPONENTIAL_ATTEMPTS: Limit = "restart-strategy.exponential-delay.attempts-before-reset-backoff", "infinite";
     }

@@ -67,6 +67,8 @@ pub mod error;
 pub mod executable;
 pub mod harness;
 pub mod jobs;
+mod launcher;
+mod node;
 pub mod prelude;
 mod run;
 mod serve;

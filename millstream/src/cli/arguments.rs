@@ -32,6 +32,10 @@ pub(super) enum Command {
         #[command(subcommand)]
         what: Generate,
     },
+    /// Start a cluster on this host, every node a process, and run it until it is stopped.
+    Cluster(Cluster),
+    /// Run one node of a cluster.
+    Node(Node),
     /// Make certificates for the nodes of a cluster, and the authority that signs them if there is none.
     Certs(Certs),
     /// List the jobs of a running program.
@@ -93,6 +97,40 @@ pub(super) struct Settings {
     /// Set a key of the configuration; wins over file and environment.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub define: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Cluster {
+    /// Cluster file: settings of all nodes, and a table [nodes.NAME] for each.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Set a key for all nodes; wins over file and environment.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    pub define: Vec<String>,
+    /// Do not start a node again that has ended.
+    #[arg(long)]
+    pub no_restart: bool,
+    /// What nodes log on standard error: error, warn, info, debug, trace, also by module.
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Print each line as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Node {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Which node this is, where the file describes a whole cluster.
+    #[arg(long, value_name = "NODE", requires = "config")]
+    pub name: Option<String>,
+    /// What is logged on standard error: error, warn, info, debug, trace, also by module.
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// End when standard input does: for whoever starts nodes and must not leave them behind.
+    #[arg(long)]
+    pub until_stdin_closes: bool,
 }
 
 #[derive(Debug, Args)]

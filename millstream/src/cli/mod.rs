@@ -4,14 +4,17 @@
 //! - [`arguments`]: what can be said
 //! - [`remote`]: clients of a running program
 //! - [`certificates`]: who may be a node of a cluster
+//! - [`nodes`]: a node, and a cluster of them on this host
 //! - [`local`]: jobs, sample data, savepoints, tables
 
 mod arguments;
 mod certificates;
 mod local;
+mod nodes;
 mod remote;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches};
 use millstream_config::{Configuration, Origin, Sources, keys, load};
@@ -119,6 +122,8 @@ fn carry_out(arguments: Arguments, jobs: Vec<Job>, program: String) -> Result<u8
         Some(Command::Run(arguments)) => run(arguments, &jobs, program),
         Some(Command::Jobs { json }) => local::jobs(&jobs, json).map(done),
         Some(Command::Generate { what }) => generate(what).map(done),
+        Some(Command::Cluster(cluster)) => nodes::cluster(cluster),
+        Some(Command::Node(node)) => nodes::node(node, jobs).map(done),
         Some(Command::Certs(certs)) => certificates::make(&certs).map(done),
         Some(Command::List(remote)) => remote::list(&remote).map(done),
         Some(Command::Describe(job)) => remote::describe(&job).map(done),
@@ -151,15 +156,20 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// Loads the configuration and tells its warnings.
 fn configuration(settings: &Settings, warn: impl Fn(String)) -> Result<Configuration, Error> {
+    let loaded = load(&sources(settings.config.clone(), settings.define.clone()))
+        .map_err(|error| Error::usage(error.to_string()))?;
+    loaded.warnings.iter().for_each(|warning| warn(warning.to_string()));
+    Ok(loaded.configuration)
+}
+
+/// What a configuration is made of.
+fn sources(file: Option<PathBuf>, flags: Vec<String>) -> Sources {
     // A variable that is not Unicode is none of ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str()))
         .collect();
-    let sources = Sources { file: settings.config.clone(), environment, flags: settings.define.clone() };
-    let loaded = load(&sources).map_err(|error| Error::usage(error.to_string()))?;
-    loaded.warnings.iter().for_each(|warning| warn(warning.to_string()));
-    Ok(loaded.configuration)
+    Sources { file, environment, flags }
 }
 
 fn run(arguments: Run, jobs: &[Job], program: String) -> Result<u8, Failure> {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use millstream_actors::view::checkpoint::CheckpointStatisticsView;
+use millstream_actors::view::cluster::ClusterOverview;
 use millstream_actors::view::job::{JobDetails, JobOverview};
 use millstream_actors::view::operation::{FailureCause, OperationResult, StatusName};
 use millstream_runtime::ids::JobId;
@@ -52,6 +53,14 @@ impl Client {
     #[must_use]
     pub fn new(address: &str, port: u16) -> Self {
         Self { rest: Rest::new(address, port) }
+    }
+
+    /// The size of the cluster.
+    ///
+    /// # Errors
+    /// When the server is not reachable or refuses.
+    pub fn overview(&self) -> Result<ClusterOverview, Error> {
+        self.parse(&self.rest.get("/overview")?)
     }
 
     /// All jobs.

@@ -19,7 +19,7 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::{Ending, Prepared};
 use crate::error::Result;
-use crate::serve::figures::Figures;
+use crate::serve::figures::{self, Figures};
 use crate::serve::jobs::Jobs;
 use crate::serve::programs::Programs;
 use crate::serve::{Leader, Settings};
@@ -63,7 +63,7 @@ pub(super) async fn run(prepared: &Prepared, screen: &Screen) -> Result<(Ending,
     }
     let server = serve(prepared, &handle, &figures, screen).await;
     let sampler =
-        tokio::spawn(sample(Arc::clone(&figures), prepared.configuration.get(&keys::METRICS_UPDATE_INTERVAL)));
+        tokio::spawn(figures::sample(Arc::clone(&figures), prepared.configuration.get(&keys::METRICS_UPDATE_INTERVAL)));
     let outcome = watch(&handle, &figures, &mut signals, screen).await?;
     let ended = Ended { job: handle.id().to_string(), seconds: figures.elapsed_seconds() };
     sampler.abort();
@@ -117,16 +117,6 @@ async fn serve(prepared: &Prepared, handle: &JobHandle, figures: &Arc<Figures>, 
             screen.message(&format!("warning: {error}; the job runs without it"));
             None
         }
-    }
-}
-
-/// Computes rates until aborted.
-async fn sample(figures: Arc<Figures>, every: Duration) {
-    let mut ticks = interval(every.max(Duration::from_millis(10)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        figures.sample();
     }
 }
 

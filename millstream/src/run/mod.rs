@@ -11,7 +11,7 @@ mod progress;
 mod sample;
 pub(crate) mod screen;
 pub(crate) mod settings;
-mod signals;
+pub(crate) mod signals;
 mod summary;
 pub(crate) mod text;
 

@@ -47,7 +47,7 @@ pub(super) fn without_effect(configuration: &Configuration) -> Vec<&'static str>
 }
 
 /// The environment that a job is recorded in.
-pub(super) fn environment(job: &Job, configuration: &Configuration, parameters: Parameters) -> Environment {
+pub(crate) fn environment(job: &Job, configuration: &Configuration, parameters: Parameters) -> Environment {
     let limit = configuration.get(&keys::SOURCE_RATE_LIMIT).map(|limit| u64::from(limit.get()));
     Environment::new(job_name(job, configuration), configuration.get(&keys::PARALLELISM).0, parameters)
         .with_rate_limit(limit)
@@ -57,7 +57,7 @@ fn job_name(job: &Job, configuration: &Configuration) -> String {
     configuration.get(&keys::PIPELINE_NAME).unwrap_or_else(|| job.name.to_string())
 }
 
-pub(super) fn plan(job: &Job, configuration: &Configuration) -> PlanOptions {
+pub(crate) fn plan(job: &Job, configuration: &Configuration) -> PlanOptions {
     PlanOptions {
         name: job_name(job, configuration),
         parallelism: configuration.get(&keys::PARALLELISM).0,
@@ -66,7 +66,7 @@ pub(super) fn plan(job: &Job, configuration: &Configuration) -> PlanOptions {
     }
 }
 
-pub(super) fn launch(
+pub(crate) fn launch(
     configuration: &Configuration,
     parameters: &Parameters,
     state_dir: PathBuf,
@@ -123,7 +123,7 @@ fn properties(parameters: &Parameters) -> Vec<(String, String)> {
     parameters.iter().map(|(key, value)| (key.to_string(), shown(key, value))).collect()
 }
 
-fn failpoints() -> Result<Failpoints> {
+pub(crate) fn failpoints() -> Result<Failpoints> {
     match std::env::var(failpoint::VARIABLE) {
         Ok(setting) if !setting.is_empty() => Failpoints::parse(&setting).map_err(Error::Usage),
         _ => Ok(Failpoints::none()),
@@ -170,6 +170,7 @@ fn restart(configuration: &Configuration) -> Result<RestartOptions> {
             delay_ms: get(&keys::FAILURE_RATE_DELAY),
         },
         RestartStrategyKind::ExponentialDelay => RestartOptions::ExponentialDelay {
+            immediate_restarts: configuration.get(&keys::EXPONENTIAL_IMMEDIATE),
             initial_ms: get(&keys::EXPONENTIAL_INITIAL_BACKOFF),
             max_ms: get(&keys::EXPONENTIAL_MAX_BACKOFF),
             multiplier: configuration.get(&keys::EXPONENTIAL_MULTIPLIER).0,

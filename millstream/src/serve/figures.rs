@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::metrics::subtask::SubtaskReading;
@@ -11,6 +12,7 @@ use millstream_actors::metrics::{Now, Registry};
 use millstream_actors::world::{Stopwatch, SystemClock};
 use millstream_runtime::ids::{AttemptId, JobId, SubtaskId, VertexId};
 use millstream_runtime::ports::Clock;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// The readings of one job.
 pub(crate) type Readings = BTreeMap<SubtaskId, SubtaskReading>;
@@ -76,6 +78,16 @@ impl Figures {
 /// A reading that was told may be older than the last one from here.
 fn is_newer(told: &SubtaskReading, known: Option<&SubtaskReading>) -> bool {
     known.is_none_or(|known| told.elapsed_ns() >= known.elapsed_ns())
+}
+
+/// Computes rates until aborted.
+pub(crate) async fn sample(figures: Arc<Figures>, every: Duration) {
+    let mut ticks = interval(every.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        figures.sample();
+    }
 }
 
 /// The readings of one vertex.

@@ -19,7 +19,6 @@ pub(crate) enum Jobs {
         slots: u32,
     },
     /// All jobs of a cluster that this process leads.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nodes as processes are to come"))]
     Dispatched(DispatcherHandle),
 }
 
@@ -70,7 +69,7 @@ pub(super) fn gone(gone: JobGone) -> ApiError {
 }
 
 /// The answer for what could not be done.
-pub(super) fn refusal(error: PortError) -> ApiError {
+pub(crate) fn refusal(error: PortError) -> ApiError {
     match error.kind {
         ErrorKind::Retry => ApiError::Unavailable(error.message),
         ErrorKind::FixInput => ApiError::BadRequest(error.message),

@@ -117,6 +117,7 @@ fn exponential_delays_grow_from_restart_to_restart() {
         let dir = tempfile::tempdir().expect("a folder");
         let (tap, target) = (Tap::bounded(1, 100), Target::new());
         let restart = RestartOptions::ExponentialDelay {
+            immediate_restarts: 0,
             initial_ms: 20,
             max_ms: 200,
             multiplier: 2.0,

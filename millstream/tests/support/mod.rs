@@ -2,5 +2,6 @@
 //! `rest` asks a running program; `random` draws from a seed. Only std and serde_json.
 
 pub mod random;
+#[allow(dead_code)]
 pub mod rest;
 pub mod workload;

@@ -33,12 +33,25 @@ impl Rest {
         Some((counts["completed"].as_u64()?, counts["restored"].as_u64()?))
     }
 
-    fn get(&self, path: &str) -> Option<Value> {
+    /// The answer for a path, if it is one of success.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.ask("GET", path, "")
+    }
+
+    /// The answer to a body, if it is one of success.
+    pub fn post(&self, path: &str, body: &Value) -> Option<Value> {
+        self.ask("POST", path, &body.to_string())
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         // Version 1.0, so that the answer is neither chunked nor kept open.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").ok()?;
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}");
+        write!(stream, "{head}\r\n\r\n{body}").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;

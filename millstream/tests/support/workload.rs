@@ -65,7 +65,8 @@ impl Workload {
         workload
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
@@ -90,6 +91,12 @@ impl Workload {
         fs::write(self.path("rules.jsonl"), rules).expect("the rules are written");
     }
 
+    /// The options of the job, as on a command line.
+    pub fn options(&self) -> Vec<String> {
+        let option = |name: &str, path: &str| [format!("--{name}"), self.path(path).display().to_string()];
+        [option("input", "input"), option("output", "output"), option("rules", "rules.jsonl")].concat()
+    }
+
     /// Runs the job over the same output as the runs before, until its ending.
     pub fn run(&self, parallelism: u64, rate: u64, ending: &Ending) -> Run {
         let rest = Rest::on_free_port();
@@ -98,10 +105,7 @@ impl Workload {
         command.args(["run", "fraud-detection", "-p", &parallelism.to_string()]);
         command.args(["-D", &format!("rest.port={}", rest.port)]);
         command.args(["-D", &format!("source.rate-limit={rate}")]);
-        command.args(["-D", "execution.checkpointing.interval=200ms", "--"]);
-        command.arg("--input").arg(self.path("input"));
-        command.arg("--output").arg(self.path("output"));
-        command.arg("--rules").arg(self.path("rules.jsonl"));
+        command.args(["-D", "execution.checkpointing.interval=200ms", "--"]).args(self.options());
         command.current_dir(&self.root).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(&log).expect("the log is created"));
         if let Ending::Failpoint { name, hit } = ending {
@@ -122,12 +126,7 @@ impl Workload {
     /// The checker must find the output equal, and each rule must have given an alert.
     pub fn check(&self) {
         let check = Command::new(checker())
-            .arg("--input")
-            .arg(self.path("input"))
-            .arg("--output")
-            .arg(self.path("output"))
-            .arg("--rules")
-            .arg(self.path("rules.jsonl"))
+            .args(self.options())
             .args(["--millstream", MILLSTREAM])
             .output()
             .expect("the checker starts");

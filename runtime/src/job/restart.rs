@@ -29,7 +29,9 @@ pub enum RestartOptions {
     },
     /// `exponential-delay`.
     ExponentialDelay {
-        /// Milliseconds before the first restart, and at least before any.
+        /// Restarts at once, before the delays begin.
+        immediate_restarts: u32,
+        /// Milliseconds before the next restart, and at least before any later one.
         initial_ms: i64,
         /// Milliseconds at most.
         max_ms: i64,
@@ -57,15 +59,17 @@ impl RestartOptions {
         Self::FailureRate { max_failures_per_interval: 1, interval_ms: 60_000, delay_ms: 1_000 }
     }
 
-    /// Flink's exponential delay: 1 s to 1 min, half as long again each time, reset after a quiet hour.
+    /// Flink's exponential delay, 1 s to 1 min, half as long again each time; but the first restart is at once, since most
+    /// failures are the loss of a node that others stand in for, and a quiet minute is enough for a reset.
     #[must_use]
     pub fn exponential_delay() -> Self {
         Self::ExponentialDelay {
+            immediate_restarts: 1,
             initial_ms: 1_000,
             max_ms: 60_000,
             multiplier: 1.5,
             jitter_factor: 0.1,
-            reset_threshold_ms: 3_600_000,
+            reset_threshold_ms: 60_000,
             attempts_before_reset: None,
         }
     }
@@ -139,31 +143,34 @@ impl RestartStrategy {
                 }
                 self.failures.push_back(now_ms);
             }
-            RestartOptions::ExponentialDelay {
-                initial_ms,
-                max_ms,
-                multiplier,
-                jitter_factor,
-                reset_threshold_ms,
-                ..
-            } => {
+            RestartOptions::ExponentialDelay { immediate_restarts, reset_threshold_ms, .. } => {
                 if self.restart_ms.is_some_and(|restart| now_ms <= restart) {
                     return false;
                 }
                 if self.restart_ms.is_none_or(|restart| now_ms - restart >= reset_threshold_ms) {
                     self.attempts = 0;
                 }
-                // Conversions from f64 saturate, so that a power beyond i64 ends at the maximum.
-                let delay = (initial_ms as f64 * multiplier.powf(f64::from(self.attempts))) as i64;
-                let spread = (delay as f64 * jitter_factor) as i64;
-                let steps = (spread as f64 * 2.0 + 1.0) * jitter.clamp(0.0, 1.0);
-                let offset = (steps as i64).saturating_sub(spread).min(spread);
-                let delay = delay.saturating_add(offset).min(max_ms).max(initial_ms);
+                let delayed = self.attempts.checked_sub(immediate_restarts);
+                let delay = delayed.map_or(0, |restarts| self.exponential(restarts, jitter));
                 self.restart_ms = Some(now_ms.saturating_add(delay));
                 self.attempts = self.attempts.saturating_add(1);
             }
         }
         true
+    }
+
+    /// Milliseconds before the restart that follows so many delayed ones.
+    fn exponential(&self, restarts: u32, jitter: f64) -> i64 {
+        let RestartOptions::ExponentialDelay { initial_ms, max_ms, multiplier, jitter_factor, .. } = self.options
+        else {
+            return 0;
+        };
+        // Conversions from f64 saturate, so that a power beyond i64 ends at the maximum.
+        let delay = (initial_ms as f64 * multiplier.powf(f64::from(restarts))) as i64;
+        let spread = (delay as f64 * jitter_factor) as i64;
+        let steps = (spread as f64 * 2.0 + 1.0) * jitter.clamp(0.0, 1.0);
+        let offset = (steps as i64).saturating_sub(spread).min(spread);
+        delay.saturating_add(offset).min(max_ms).max(initial_ms)
     }
 
     /// Whether the job may be restarted after the failures notified so far.

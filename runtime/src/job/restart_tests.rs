@@ -17,6 +17,7 @@ fn delays(options: RestartOptions, jitter: f64, failures: &[i64]) -> Vec<Option<
 
 fn exponential(jitter_factor: f64, attempts_before_reset: Option<u32>) -> RestartOptions {
     RestartOptions::ExponentialDelay {
+        immediate_restarts: 0,
         initial_ms: 1_000,
         max_ms: 60_000,
         multiplier: 1.5,
@@ -87,14 +88,25 @@ fn a_quiet_hour_after_the_restart_resets_delay_and_attempts() {
 }
 
 #[test]
+fn the_first_restart_is_at_once_and_again_after_a_quiet_minute() {
+    let options = RestartOptions::exponential_delay();
+    let at = [0, 5_000, 20_000, 22_000 + 60_000];
+    assert_eq!(delays(options, 0.5, &at), [Some(0), Some(1_000), Some(1_500), Some(0)]);
+}
+
+#[test]
 fn without_a_setting_jobs_with_checkpoints_restart_and_others_do_not() {
-    assert_eq!(RestartOptions::default_for(true), exponential(0.1, None));
+    let RestartOptions::ExponentialDelay { immediate_restarts, .. } = RestartOptions::default_for(true) else {
+        panic!("exponential delay");
+    };
+    assert_eq!(immediate_restarts, 1);
     assert_eq!(RestartOptions::default_for(false), RestartOptions::None);
 }
 
 #[test]
 fn senseless_settings_are_named() {
     let options = RestartOptions::ExponentialDelay {
+        immediate_restarts: 0,
         initial_ms: 10,
         max_ms: 5,
         multiplier: 2.0,

@@ -1,0 +1,213 @@
+//! A cluster of real processes on loopback: started by the launcher, asked over REST, killed by signals.
+#![allow(clippy::disallowed_methods)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::support::rest::Rest;
+
+const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
+/// What has not happened by then will not.
+const PATIENCE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What a cluster consists of.
+pub struct Shape {
+    pub job_managers: usize,
+    pub task_managers: usize,
+    pub slots: u32,
+    /// Whether nodes that end are started again.
+    pub restart: bool,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    folder: PathBuf,
+    launcher: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    servers: Vec<Rest>,
+}
+
+/// Waits until something is there.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill starts");
+    assert!(sent.success(), "SIG{name} to {pid}: {sent}");
+}
+
+/// Whether a process is there.
+pub fn is_alive(pid: u32) -> bool {
+    // One that nobody has waited for is a zombie: it does nothing any more.
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    status.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Ports that are free now.
+fn free_ports(count: usize) -> Vec<u16> {
+    let sockets: Vec<UdpSocket> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port is free")).collect();
+    sockets.iter().map(|socket| socket.local_addr().expect("bound").port()).collect()
+}
+
+impl Cluster {
+    /// Starts a cluster in an empty folder, and waits until it is complete.
+    pub fn start(name: &str, shape: &Shape) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("the folder is made");
+        let servers: Vec<Rest> = (0..shape.job_managers).map(|_| Rest::on_free_port()).collect();
+        fs::write(folder.join("cluster.toml"), file(shape, &servers)).expect("the file is written");
+        let mut command = Command::new(MILLSTREAM);
+        command.args(["cluster", "--config", "cluster.toml", "--log", "info"]).current_dir(&folder);
+        if !shape.restart {
+            command.arg("--no-restart");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(File::create(folder.join("stderr.log")).expect("the log is created"));
+        let mut launcher = command.spawn().expect("the program starts");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (stdout, read) = (launcher.stdout.take().expect("piped"), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                read.lock().expect("no panic").push(line);
+            }
+        });
+        let cluster = Self { folder, launcher, lines, servers };
+        until("the cluster is ready", || cluster.line("ready "));
+        cluster
+    }
+
+    /// The newest line that begins so.
+    pub fn line(&self, start: &str) -> Option<String> {
+        let lines = self.lines.lock().expect("no panic");
+        lines.iter().rev().find(|line| line.starts_with(start)).cloned()
+    }
+
+    /// The newest process of a node.
+    pub fn pid(&self, node: &str) -> u32 {
+        let line = self.line(&format!("node {node} pid=")).expect("it was started");
+        line.rsplit_once('=').expect("it ends with it").1.parse().expect("a number")
+    }
+
+    /// The process of the launcher.
+    pub fn launcher(&self) -> u32 {
+        self.launcher.id()
+    }
+
+    /// What all nodes have logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr.log")).unwrap_or_default()
+    }
+
+    /// A place in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    #[allow(dead_code)]
+    /// Runs a command of the program in the folder of the cluster, against the job manager of this number.
+    pub fn command(&self, server: usize, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(MILLSTREAM);
+        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command.env("MILLSTREAM_REST_ADDRESS", format!("http://127.0.0.1:{}", self.servers[server].port));
+        command.output().expect("the program starts")
+    }
+
+    /// Submits a job and answers its id.
+    pub fn submit(&self, job: &str, request: &Value) -> String {
+        let leader = &self.servers[self.leader()];
+        let accepted = leader.post(&format!("/jars/{job}/run"), request).expect("it is accepted");
+        accepted["jobid"].as_str().expect("an id").to_string()
+    }
+
+    /// What the leader answers, and the number of the job manager that leads.
+    pub fn ask(&self, path: &str) -> Option<(usize, Value)> {
+        self.servers.iter().enumerate().find_map(|(number, server)| Some((number, server.get(path)?)))
+    }
+
+    /// The job manager that leads, by its number.
+    pub fn leader(&self) -> usize {
+        until("a job manager leads", || self.ask("/overview")).0
+    }
+
+    /// The state of a job.
+    pub fn state(&self, job: &str) -> Option<String> {
+        Some(self.ask(&format!("/jobs/{job}/status"))?.1["status"].as_str()?.to_string())
+    }
+
+    /// The number of the newest completed checkpoint; 0 before the first.
+    pub fn newest_checkpoint(&self, job: &str) -> Option<u64> {
+        let (_, statistics) = self.ask(&format!("/jobs/{job}/checkpoints"))?;
+        Some(statistics["latest"]["completed"]["id"].as_u64().unwrap_or(0))
+    }
+
+    /// Waits for a checkpoint that began after this call.
+    pub fn until_new_checkpoint(&self, job: &str) {
+        let now = until("the job tells its checkpoints", || self.newest_checkpoint(job));
+        until("a new checkpoint is complete", || self.newest_checkpoint(job).filter(|newest| *newest > now + 1));
+    }
+
+    /// Waits until a job has finished.
+    pub fn until_finished(&self, job: &str) {
+        until("the job finishes", || match self.state(job)?.as_str() {
+            "FINISHED" => Some(()),
+            "FAILED" | "CANCELED" => panic!("the job ended otherwise:\n{}", self.log()),
+            _ => None,
+        });
+    }
+}
+
+impl Drop for Cluster {
+    /// A failed assertion leaves no process behind: nodes end with their launcher.
+    fn drop(&mut self) {
+        let _ = self.launcher.kill();
+        let _ = self.launcher.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the cluster in {}\n{}", self.folder.display(), self.log());
+        }
+    }
+}
+
+/// The cluster file.
+fn file(shape: &Shape, servers: &[Rest]) -> String {
+    let ports = free_ports(shape.job_managers + shape.task_managers);
+    let (leading, working) = ports.split_at(shape.job_managers);
+    let managers: Vec<String> = leading.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let mut text = format!(
+        "cluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"checkpoints\"\nexecution.checkpointing.savepoint-dir = \"savepoints\"\n",
+        managers.join(";")
+    );
+    if shape.job_managers > 1 {
+        text.push_str("high-availability.type = \"object-store\"\nhigh-availability.storageDir = \"ha\"\n");
+    }
+    for (number, (place, server)) in managers.iter().zip(servers).enumerate() {
+        text.push_str(&format!(
+            "[nodes.job-manager-{number}]\nnode.roles = \"job-manager\"\nnode.address = \"{place}\"\nprocess.working-dir = \"jm{number}\"\nrest.port = {}\n",
+            server.port
+        ));
+    }
+    for (number, port) in working.iter().enumerate() {
+        text.push_str(&format!(
+            "[nodes.task-manager-{number}]\nnode.roles = \"task-manager\"\nnode.address = \"127.0.0.1:{port}\"\nprocess.working-dir = \"tm{number}\"\ntaskmanager.numberOfTaskSlots = {}\n",
+            shape.slots
+        ));
+    }
+    text
+}
