@@ -9,7 +9,7 @@
 //! | what can go wrong before it runs | [`error`] |
 //! | the command line of such a program | [`main`] |
 //! | which build a program is | [`executable`] |
-//! | how a running program is spoken to | [`client`] |
+//! | how jobs are submitted to a cluster and looked after | [`client`] |
 //!
 //! ```no_run
 //! use millstream::prelude::*;

@@ -47,9 +47,21 @@ fn help_names_the_commands_and_the_exit_codes() {
     let place = Place::new("help");
     let help = run(&place, &["--help"]);
     assert_eq!(help.code, 0);
-    for word in
-        ["run", "jobs", "generate", "list", "describe", "checkpoint", "savepoint", "stop", "cancel", "table", "130"]
-    {
+    for word in [
+        "run",
+        "jobs",
+        "generate",
+        "submit",
+        "list",
+        "nodes",
+        "describe",
+        "checkpoint",
+        "savepoint",
+        "stop",
+        "cancel",
+        "table",
+        "130",
+    ] {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     let jobs = run(&place, &["jobs"]);

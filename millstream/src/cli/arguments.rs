@@ -38,8 +38,12 @@ pub(super) enum Command {
     Node(Node),
     /// Make certificates for the nodes of a cluster, and the authority that signs them if there is none.
     Certs(Certs),
+    /// Submit a job of this program to a cluster; prints the id of the job.
+    Submit(Submit),
     /// List the jobs of a running program.
     List(Remote),
+    /// List the nodes of a cluster that run jobs, with their slots.
+    Nodes(Remote),
     /// Show a job with its vertices and checkpoints.
     Describe(OfJob),
     /// Make a checkpoint now and wait for it.
@@ -156,6 +160,27 @@ pub(super) struct Remote {
     pub json: bool,
     #[command(flatten)]
     pub settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Submit {
+    /// Name of the job, see `jobs`. The cluster must run the same build of this program.
+    pub job: String,
+    /// Number of subtasks of each operator [default: that of the cluster].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub parallelism: Option<u32>,
+    /// Start from this savepoint or checkpoint: a path or s3://bucket/prefix.
+    #[arg(short = 's', long = "savepoint", value_name = "PATH")]
+    pub savepoint: Option<String>,
+    /// Leave behind state that no operator of the job claims.
+    #[arg(short = 'n', long)]
+    pub allow_non_restored_state: bool,
+    /// Where the cluster is; what `-D` sets is sent with the job.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Options of the job. Nodes have working directories of their own: paths should be absolute.
+    #[arg(last = true, value_name = "JOB OPTIONS")]
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Args)]

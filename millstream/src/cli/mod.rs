@@ -125,6 +125,8 @@ fn carry_out(arguments: Arguments, jobs: Vec<Job>, program: String) -> Result<u8
         Some(Command::Cluster(cluster)) => nodes::cluster(cluster),
         Some(Command::Node(node)) => nodes::node(node, jobs).map(done),
         Some(Command::Certs(certs)) => certificates::make(&certs).map(done),
+        Some(Command::Submit(submit)) => remote::submit(&submit, &jobs).map(done),
+        Some(Command::Nodes(remote)) => remote::nodes(&remote).map(done),
         Some(Command::List(remote)) => remote::list(&remote).map(done),
         Some(Command::Describe(job)) => remote::describe(&job).map(done),
         Some(Command::Checkpoint(job)) => remote::checkpoint(&job).map(done),

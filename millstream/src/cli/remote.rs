@@ -1,18 +1,71 @@
 //! Commands that are clients of a running program's REST server.
 
-use millstream_config::{Configuration, keys};
+use std::time::Duration;
+
+use millstream_config::{Configuration, Origin, Setting, keys};
+use millstream_state::blob::Location;
 
 use super::Failure;
-use super::arguments::{OfJob, Remote, Savepoint, Stop};
+use super::arguments::{OfJob, Remote, Savepoint, Stop, Submit};
 use super::configuration;
-use crate::client::{Client, Reply};
+use crate::client::{self, Client, Patience, Reply, Submission};
 use crate::error::Error;
+use crate::jobs::Job;
+use crate::run::sample;
+use crate::run::screen::Screen;
+use crate::stream::Parameters;
 
 /// Names the server, if the flag `--address` does not.
 pub(super) const ADDRESS_VARIABLE: &str = "MILLSTREAM_REST_ADDRESS";
 
 pub(super) fn list(remote: &Remote) -> Result<(), Failure> {
     print(client(remote)?.list()?, remote)
+}
+
+pub(super) fn nodes(remote: &Remote) -> Result<(), Failure> {
+    print(client(remote)?.nodes()?, remote)
+}
+
+/// Submits a job of this program.
+pub(super) fn submit(submit: &Submit, jobs: &[Job]) -> Result<(), Failure> {
+    let Submit { job, parallelism, savepoint, allow_non_restored_state, remote, options } = submit;
+    let job = super::find(jobs, Some(job))?;
+    let screen = Screen::new();
+    let configuration = configuration(&remote.settings, |warning| screen.message(&format!("warning: {warning}")))?;
+    let client = client_of(remote, &configuration)?;
+    let mut submission = Submission::from(&job);
+    for (key, value) in sample::absolute_defaults(&job, Parameters::parse(options)?, &screen)?.iter() {
+        submission = match value {
+            Some(value) => submission.option(key, value),
+            None => submission.flag(key),
+        };
+    }
+    for (key, setting) in configuration.iter().filter(|(key, setting)| is_of_job(key, setting)) {
+        submission = submission.set(key, &setting.value);
+    }
+    if let Some(parallelism) = parallelism {
+        submission = submission.parallelism(*parallelism);
+    }
+    if let Some(savepoint) = savepoint {
+        submission = submission.from_savepoint(absolute(savepoint)?);
+    }
+    if *allow_non_restored_state {
+        submission = submission.allow_non_restored_state();
+    }
+    print(client.submit_job(&submission)?, remote)
+}
+
+/// What was set with `-D`, except where the server is: the rest is the cluster's business.
+fn is_of_job(key: &str, setting: &Setting) -> bool {
+    setting.origin == Origin::Flag && ![keys::REST_ADDRESS.name, keys::REST_PORT.name].contains(&key)
+}
+
+/// A place as every node understands it: nodes have working directories of their own.
+fn absolute(place: &str) -> Result<String, Error> {
+    match Location::parse(place)? {
+        Location::Folder(path) => sample::absolute(&path.to_string_lossy()),
+        location => Ok(location.to_string()),
+    }
 }
 
 pub(super) fn describe(job: &OfJob) -> Result<(), Failure> {
@@ -47,8 +100,14 @@ fn print(reply: Reply, remote: &Remote) -> Result<(), Failure> {
 
 fn client(remote: &Remote) -> Result<Client, Failure> {
     let loaded = configuration(&remote.settings, |warning| eprintln!("warning: {warning}"))?;
-    let (address, port) = place(remote.address.as_deref(), &loaded)?;
-    Ok(Client::new(&address, port))
+    client_of(remote, &loaded)
+}
+
+fn client_of(remote: &Remote, configuration: &Configuration) -> Result<Client, Failure> {
+    let (address, port) = place(remote.address.as_deref(), configuration)?;
+    // A wrong address is told at once; a cluster that changes its leader is worth waiting for.
+    let patience = Patience { leader: client::cluster::PATIENCE, server: Duration::ZERO };
+    Ok(Client::new(&address, port).with_patience(patience))
 }
 
 /// Host and port of the server.
@@ -58,19 +117,7 @@ fn place(address: Option<&str>, configuration: &Configuration) -> Result<(String
         return Ok((configuration.get(&keys::REST_ADDRESS), default_port));
     };
     let wrong = || Error::usage(format!("--address {address} is not of the form http://HOST:PORT"));
-    let place = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-    if place.is_empty() || place.contains('/') {
-        return Err(wrong());
-    }
-    let (host, port) = match place.rsplit_once(':') {
-        // The colons of an IPv6 address without a port.
-        Some((host, _)) if host.contains(':') && !host.ends_with(']') => (place, None),
-        Some((host, port)) => (host, Some(port)),
-        None => (place, None),
-    };
-    let port = port.map_or(Ok(default_port), |port| port.parse().map_err(|_| wrong()))?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() { Err(wrong()) } else { Ok((host.to_string(), port)) }
+    client::place::parse(address, default_port).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -80,20 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_with_and_without_scheme_and_port() {
-        let place = |address| place(Some(address), &Configuration::default()).unwrap();
-        assert_eq!(place("http://127.0.0.1:8081"), ("127.0.0.1".to_string(), 8081));
-        assert_eq!(place("host:1/"), ("host".to_string(), 1));
-        assert_eq!(place("host"), ("host".to_string(), 8081));
-        assert_eq!(place("[::1]:99"), ("::1".to_string(), 99));
-        assert_eq!(place("::1"), ("::1".to_string(), 8081));
-        assert_eq!(place(""), ("127.0.0.1".to_string(), 8081));
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for address in ["https://host:1/path", "host:port", "http://", ":80"] {
-            assert!(super::place(Some(address), &Configuration::default()).is_err(), "{address}");
-        }
+    fn an_address_wins_over_the_configuration() {
+        let place = |address| place(address, &Configuration::default());
+        assert_eq!(place(Some("host")).unwrap(), ("host".to_string(), 8081));
+        assert_eq!(place(Some("")).unwrap(), ("127.0.0.1".to_string(), 8081));
+        assert_eq!(place(None).unwrap(), ("127.0.0.1".to_string(), 8081));
+        let error = place(Some("host:port")).unwrap_err();
+        assert!(error.to_string().contains("--address host:port"), "{error}");
     }
 }

@@ -13,6 +13,16 @@ pub enum Error {
         /// What the system says.
         reason: String,
     },
+    /// The connection broke before the answer came: exit code 4.
+    #[error(
+        "{url} gave no answer ({reason}): whether the request was carried out is not known, `list` and `describe` show it"
+    )]
+    Unanswered {
+        /// The server.
+        url: String,
+        /// What the system says.
+        reason: String,
+    },
     /// The server does not do it; the message is its own.
     #[error("{message}")]
     Refused {
@@ -43,6 +53,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The job's name is not one: exit code 2.
+    #[error("'{name}' is no name of a job; `millstream jobs` shows those of this program")]
+    BadName {
+        /// What was given.
+        name: String,
+    },
+    /// The address of the server is not one: exit code 2.
+    #[error("'{address}' is not of the form http://HOST:PORT")]
+    BadAddress {
+        /// What was given.
+        address: String,
+    },
+    /// This program does not know which build it is: exit code 1.
+    #[error("{reason}")]
+    Executable {
+        /// Why.
+        reason: String,
+    },
     /// The answer is not of the form expected: exit code 4, it is no such cluster.
     #[error("{url} does not answer like a Millstream or Flink cluster: {reason}")]
     Unexpected {
@@ -58,11 +86,20 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotReachable { .. } | Self::Unexpected { .. } | Self::Refused { status: 503, .. } => 4,
+            Self::NotReachable { .. }
+            | Self::Unanswered { .. }
+            | Self::Unexpected { .. }
+            | Self::Refused { status: 503, .. } => 4,
             // A conflict is about the state of the job, the others about what was asked.
             Self::Refused { status: 409, .. } => 3,
-            Self::Refused { status: 400..=499, .. } | Self::BadId { .. } => 2,
-            Self::Refused { .. } | Self::OperationFailed { .. } | Self::StillRunning { .. } => 1,
+            Self::Refused { status: 400..=499, .. }
+            | Self::BadId { .. }
+            | Self::BadName { .. }
+            | Self::BadAddress { .. } => 2,
+            Self::Refused { .. }
+            | Self::OperationFailed { .. }
+            | Self::StillRunning { .. }
+            | Self::Executable { .. } => 1,
         }
     }
 }

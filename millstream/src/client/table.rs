@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use millstream_actors::view::checkpoint::{CheckpointStatisticsView, CheckpointView};
+use millstream_actors::view::cluster::TaskManagerView;
 use millstream_actors::view::job::{JobDetails, JobOverview, VertexView};
 
 /// The jobs of a cluster, running ones first, then by start.
@@ -25,6 +26,27 @@ pub fn jobs(jobs: &[JobOverview]) -> String {
         ]
     }));
     aligned(&rows, &[4, 5])
+}
+
+/// The task managers of a cluster, by name.
+#[must_use]
+pub fn nodes(nodes: &[TaskManagerView]) -> String {
+    if nodes.is_empty() {
+        return "no nodes that run jobs\n".to_string();
+    }
+    let mut sorted: Vec<&TaskManagerView> = nodes.iter().collect();
+    sorted.sort_by(|one, other| one.id.cmp(&other.id));
+    let mut rows = vec![["NODE", "SLOTS", "FREE", "SUBTASKS", "PROCESS"].map(str::to_string).to_vec()];
+    rows.extend(sorted.into_iter().map(|node| {
+        vec![
+            node.id.clone(),
+            node.slots_number.to_string(),
+            node.free_slots.to_string(),
+            node.assigned_tasks.to_string(),
+            node.path.clone(),
+        ]
+    }));
+    aligned(&rows, &[1, 2, 3])
 }
 
 /// A job with its vertices and checkpoints.

@@ -53,6 +53,10 @@ fn serve(mut stream: &TcpStream, status: u16, answer: &str) -> String {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
+    if status == 0 {
+        // The server is lost before it answers.
+        return first.trim().to_string();
+    }
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", answer.len());
     stream.write_all(format!("{head}{answer}").as_bytes()).unwrap();
     let first = first.trim().trim_end_matches(" HTTP/1.1");
@@ -129,6 +133,31 @@ fn cancelling_is_a_patch() {
     let script = Script::play(&[(202, "{}")]);
     assert_eq!(script.client().cancel(JOB).unwrap().body, "{}");
     assert_eq!(script.asked(), [format!("PATCH /v1/jobs/{JOB}?mode=cancel")]);
+}
+
+#[test]
+fn a_request_whose_answer_is_lost_is_not_sent_again_unless_it_changes_nothing() {
+    let script = Script::play(&[(0, ""), (0, ""), (200, r#"{"jobs":[]}"#)]);
+    let minute = Duration::from_secs(60);
+    let client = script.client().with_patience(Patience { leader: minute, server: minute });
+    let error = client.cancel(JOB).unwrap_err();
+    assert!(matches!(error, Error::Unanswered { .. }), "{error}");
+    assert!(error.to_string().contains("not known"), "{error}");
+    assert_eq!(client.list().unwrap().text, "no jobs\n");
+    assert_eq!(script.asked().len(), 3);
+}
+
+#[test]
+fn a_leader_that_is_not_there_yet_is_asked_again() {
+    let none = r#"{"errors":["no leader"]}"#;
+    let submitted = format!(r#"{{"jobid":"{JOB}"}}"#);
+    let script = Script::play(&[(503, none), (503, none), (200, &submitted)]);
+    let client = script.client().with_patience(Patience { leader: Duration::from_secs(60), server: Duration::ZERO });
+    let reply = client.submit_job(&Submission::new("spending").any_build()).unwrap();
+    assert_eq!(reply.text, format!("{JOB}\n"));
+    let body = r#"{"allowNonRestoredState":false,"flinkConfiguration":{},"programArgsList":[]}"#;
+    let post = format!("POST /v1/jars/spending/run {body}");
+    assert_eq!(script.asked(), [post.clone(), post.clone(), post]);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 mod embedded;
 mod progress;
-mod sample;
+pub(crate) mod sample;
 pub(crate) mod screen;
 pub(crate) mod settings;
 pub(crate) mod signals;

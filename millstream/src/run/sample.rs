@@ -1,4 +1,4 @@
-//! The sample of the main job: made when the job is run without an input of its own.
+//! The sample of the main job: made when the job is run or submitted without an input of its own.
 
 use std::path::Path;
 
@@ -14,6 +14,9 @@ use crate::stream::Parameters;
 /// Where the sample lies, relative to the working directory.
 const INPUT: &str = "data/transactions";
 const RULES: &str = "data/rules.jsonl";
+
+/// Options of the main job that name places.
+const PLACES: [&str; 3] = ["input", "rules", "output"];
 
 /// Fills in what the main job needs and was not given. Other jobs keep what they have.
 pub(super) fn defaults(job: &Job, mut parameters: Parameters, screen: &Screen) -> Result<Parameters> {
@@ -33,6 +36,26 @@ pub(super) fn defaults(job: &Job, mut parameters: Parameters, screen: &Screen) -
         parameters = parameters.with("output", format!("out/{}", job.name));
     }
     Ok(parameters)
+}
+
+/// The same for a cluster: what names a place of the main job is absolute, since nodes have working directories of their
+/// own. Other jobs keep what they have: only they know which of their options are places.
+pub(crate) fn absolute_defaults(job: &Job, parameters: Parameters, screen: &Screen) -> Result<Parameters> {
+    let mut parameters = defaults(job, parameters, screen)?;
+    if job.name == FRAUD_DETECTION.name {
+        for key in PLACES {
+            if let Some(place) = parameters.get(key)?.map(absolute).transpose()? {
+                parameters = parameters.with(key, place);
+            }
+        }
+    }
+    Ok(parameters)
+}
+
+/// A path from the root of the file system.
+pub(crate) fn absolute(path: &str) -> Result<String> {
+    let absolute = std::path::absolute(path).map_err(|error| Error::usage(format!("{path} is no path: {error}")))?;
+    Ok(absolute.to_string_lossy().into_owned())
 }
 
 /// Whether the whole sample is there, or input of the user's that must not be touched.

@@ -187,10 +187,9 @@ impl ClusterApi for FakeCluster {
 
     fn run_program<'a>(&'a self, name: &'a str, request: RunRequest) -> Answer<'a, JobId> {
         self.call(format!("run {name} {request:?}"));
-        now(if name == "spending" {
-            Ok(RUNNING)
-        } else {
-            Err(ApiError::BadRequest(format!("there is no job '{name}'")))
+        now(match name {
+            "unknown" => Err(ApiError::BadRequest(format!("there is no job '{name}'"))),
+            _ => Ok(RUNNING),
         })
     }
 
