@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AsyncUdpSocket, EndpointConfig, Runtime, TokioRuntime, TransportConfig, VarInt};
+use quinn::{AsyncUdpSocket, EndpointConfig, MtuDiscoveryConfig, Runtime, TokioRuntime, TransportConfig, VarInt};
 use rustls::crypto::CryptoProvider;
 
 use crate::certificates::{Certificates, TlsClock};
@@ -18,6 +19,12 @@ use crate::seed::{NetSeed, SeededConnectionIds, destination_ids};
 const INITIAL_RTT: Duration = Duration::from_millis(20);
 /// Bytes a connection may have sent and not seen acknowledged.
 const SEND_WINDOW_BYTES: u64 = 64 << 20;
+/// Bytes of the largest datagram, where the network takes it (loopback, jumbo frames): fewer packets cost less. The ten
+/// datagrams that are handed to the operating system together must not exceed the 65,507 bytes of one.
+const MAX_DATAGRAM_BYTES: u16 = 6_500;
+/// Bytes under way before the first was acknowledged: ten datagrams (RFC 9002, section 7.2), counted by the largest, which
+/// are sent to find out whether the network takes them.
+const INITIAL_WINDOW_BYTES: u64 = 10 * MAX_DATAGRAM_BYTES as u64;
 /// Connections that may wait to be looked at.
 const MAX_INCOMING: usize = 1_024;
 
@@ -64,6 +71,7 @@ impl Endpoint {
         client.initial_dst_cid_provider(Arc::new(destination_ids(seed.stream("destination ids"))));
         let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &seed.derive("reset"));
         let mut config = EndpointConfig::new(Arc::new(reset_key));
+        config.max_udp_payload_size(MAX_DATAGRAM_BYTES).expect("larger than the 1,200 bytes that QUIC asks for");
         config.rng_seed(Some(seed.derive("quinn")));
         let ids = Arc::new(seed.stream("connection ids"));
         config.cid_generator(move || Box::new(SeededConnectionIds(Arc::clone(&ids))));
@@ -85,5 +93,11 @@ fn transport(options: &Options) -> Result<TransportConfig, Error> {
     transport.stream_receive_window(VarInt::from_u32(options.stream_window_bytes));
     transport.receive_window(VarInt::MAX);
     transport.send_window(SEND_WINDOW_BYTES);
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(MAX_DATAGRAM_BYTES);
+    transport.mtu_discovery_config(Some(discovery));
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
+    transport.congestion_controller_factory(Arc::new(congestion));
     Ok(transport)
 }

@@ -210,7 +210,8 @@ async fn a_control_frame_over_the_limit_and_garbage_behind_the_greeting_break_th
         assert!(matches!(rude.answer().await, Answer::Hello(_)));
         healthy.a.until_up(&process("z", 1)).await;
         rude.send.write_all(&bytes).await.unwrap();
-        assert!(rude.closed_for().await.contains(why));
+        let closed = rude.closed_for().await;
+        assert!(closed.contains(why), "{closed}");
         assert!(healthy.a.until_down(&process("z", 1)).await.contains(why));
         healthy.unharmed().await;
     }
