@@ -13,7 +13,9 @@ use millstream_state::log::{ClusterLog, ClusterRecord, JobLog, JobRecord, KnownJ
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::journal::{Journal, Next, Written};
-use super::message::{After, DispatcherMessage, NodeReport, Prepared, Submission, Submissions, SubmitReply};
+use super::message::{
+    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Submission, Submissions, SubmitReply,
+};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::job_master::handle::JobOutcome;
@@ -56,6 +58,13 @@ struct Dispatched {
     ended: bool,
 }
 
+/// A job of the leader before.
+struct Taking {
+    record: JobRecord,
+    /// Why it does not run here yet.
+    trouble: Option<String>,
+}
+
 /// The state of the dispatcher.
 pub struct DispatcherState {
     nodes: BTreeMap<NodeId, OfferedNode>,
@@ -63,7 +72,7 @@ pub struct DispatcherState {
     /// The oldest first.
     jobs: Vec<Dispatched>,
     /// Jobs of the leader before that do not run here yet.
-    taking: BTreeMap<JobId, JobRecord>,
+    taking: BTreeMap<JobId, Taking>,
     /// Jobs that had ended before, as the log of the cluster remembers them.
     ended_before: BTreeMap<JobId, KnownJob>,
     journal: Journal<After>,
@@ -104,7 +113,7 @@ impl Actor for Dispatcher {
         };
         for TakenJob { job, record, log } in taken {
             tracing::info!(%job, name = record.name, "going on with a job of the leader before");
-            state.taking.insert(job, record);
+            state.taking.insert(job, Taking { record, trouble: None });
             state.take_up(&myself, job, Some(log));
         }
         Ok(state)
@@ -130,10 +139,7 @@ impl Actor for Dispatcher {
             DispatcherMessage::Jobs(reply) => {
                 drop(reply.send(state.jobs.iter().map(|job| job.handle.clone()).collect()));
             }
-            DispatcherMessage::EndedBefore(reply) => {
-                let ended = state.ended_before.iter().map(|(job, known)| (*job, known.clone()));
-                drop(reply.send(ended.collect()));
-            }
+            DispatcherMessage::Remembered(reply) => drop(reply.send(state.remembered())),
             DispatcherMessage::Nodes(reply) => {
                 let report = |(process, slots, free)| NodeReport { process: Clone::clone(process), slots, free };
                 drop(reply.send(state.slots.nodes().map(report).collect()));
@@ -185,7 +191,7 @@ impl DispatcherState {
 
     /// Goes on with a job of an earlier leader.
     fn take_up(&self, myself: &Myself, job: JobId, log: Option<JobLog>) {
-        let Some(record) = self.taking.get(&job).cloned() else { return };
+        let Some(record) = self.taking.get(&job).map(|taking| taking.record.clone()) else { return };
         let submissions = Arc::clone(&self.submissions);
         self.prepare(myself, job, None, move || {
             let Submission { record, graph, options } = submissions.submission(&record)?;
@@ -227,8 +233,11 @@ impl DispatcherState {
     }
 
     /// A job of an earlier leader is never given up: whatever is in the way may pass, or be repaired.
-    fn not_taken_up(&self, myself: &Myself, job: JobId, error: &PortError) {
+    fn not_taken_up(&mut self, myself: &Myself, job: JobId, error: &PortError) {
         tracing::error!(%job, "the job cannot go on here: {error}");
+        if let Some(taking) = self.taking.get_mut(&job) {
+            taking.trouble = Some(error.message.clone());
+        }
         if error.kind == ErrorKind::Retry {
             myself.send_after(AGAIN, move || DispatcherMessage::TakeUp(job));
         }
@@ -309,6 +318,14 @@ impl DispatcherState {
             self.journal.push(ClusterRecord::Forgotten { job: forgotten }, After::Nothing);
             surplus -= 1;
         }
+    }
+
+    fn remembered(&self) -> Vec<RememberedJob> {
+        let ended = self.ended_before.iter().map(|(job, known)| (*job, known.clone(), None));
+        let taking = self.taking.iter().map(|(job, Taking { record, trouble })| {
+            (*job, KnownJob { record: record.clone(), ended: None }, trouble.clone())
+        });
+        ended.chain(taking).map(|(job, known, trouble)| RememberedJob { job, known, trouble }).collect()
     }
 
     /// Tells job masters which slots they may use.

@@ -1,12 +1,11 @@
 //! What callers hold of the dispatcher: cheap to clone, every call a message.
 
-use millstream_runtime::ids::{JobId, NodeProcess};
+use millstream_runtime::ids::NodeProcess;
 use millstream_runtime::ports::PortError;
-use millstream_state::log::KnownJob;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 
 use super::actor::{Dispatcher, DispatcherArguments};
-use super::message::{DispatcherMessage, NodeReport, Submission};
+use super::message::{DispatcherMessage, NodeReport, RememberedJob, Submission};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 
@@ -54,12 +53,13 @@ impl DispatcherHandle {
         self.call(DispatcherMessage::Jobs).await
     }
 
-    /// Jobs that had ended before this leader came, as the log of the cluster remembers them.
+    /// Jobs that had ended before this leader came, and those that do not go on here yet, as the log of the cluster
+    /// remembers them.
     ///
     /// # Errors
     /// When the dispatcher is gone.
-    pub async fn ended_before(&self) -> Result<Vec<(JobId, KnownJob)>, PortError> {
-        self.call(DispatcherMessage::EndedBefore).await
+    pub async fn remembered(&self) -> Result<Vec<RememberedJob>, PortError> {
+        self.call(DispatcherMessage::Remembered).await
     }
 
     /// A newer leader is there: all jobs stop here, and nothing of that is recorded.

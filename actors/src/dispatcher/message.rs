@@ -55,6 +55,17 @@ pub struct Prepared {
     pub reply: Option<SubmitReply>,
 }
 
+/// A job that only the log of the cluster knows: it does not run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RememberedJob {
+    /// Its id.
+    pub job: JobId,
+    /// What it is made from, and how it ended under an earlier leader; one that has not ended is about to go on here.
+    pub known: KnownJob,
+    /// Why it does not go on yet.
+    pub trouble: Option<String>,
+}
+
 /// A task manager, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeReport {
@@ -86,8 +97,8 @@ pub enum DispatcherMessage {
     Ended(JobId),
     /// All jobs, the newest last; ended ones too.
     Jobs(RpcReplyPort<Vec<JobHandle>>),
-    /// Jobs that had ended before this leader came.
-    EndedBefore(RpcReplyPort<Vec<(JobId, KnownJob)>>),
+    /// Jobs of earlier leaders that do not run here, or not yet.
+    Remembered(RpcReplyPort<Vec<RememberedJob>>),
     /// All task managers.
     Nodes(RpcReplyPort<Vec<NodeReport>>),
     /// A newer leader is there: stop everything, record nothing.

@@ -13,4 +13,4 @@ pub mod message;
 
 pub use actor::DispatcherArguments;
 pub use handle::{DispatcherHandle, start};
-pub use message::{DispatcherMessage, NodeReport, Submission, Submissions};
+pub use message::{DispatcherMessage, NodeReport, RememberedJob, Submission, Submissions};

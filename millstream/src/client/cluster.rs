@@ -98,8 +98,8 @@ pub struct JobClient {
 pub struct JobResult {
     /// Finished, canceled or failed.
     pub status: JobStatus,
-    /// How long it ran.
-    pub duration: Duration,
+    /// How long it ran; nothing if it ended before the cluster got its present leader.
+    pub duration: Option<Duration>,
     /// The failure that ended it.
     pub failure: Option<String>,
 }
@@ -219,7 +219,7 @@ impl JobClient {
                     Application::Failed => JobStatus::Failed,
                     Application::Canceled => JobStatus::Canceled,
                 },
-                duration: Duration::from_millis(u64::try_from(ended.net_runtime).unwrap_or(0)),
+                duration: u64::try_from(ended.net_runtime).ok().map(Duration::from_millis),
                 failure: ended.failure_cause.map(|cause| cause.stack_trace),
             })),
             (StatusName::Completed, None) => Err(self.client.rest.unexpected("completed without a result")),

@@ -1,6 +1,8 @@
 //! Where the jobs and the task managers are that REST shows: in an embedded run, or with the dispatcher of a cluster.
 
-use millstream_actors::dispatcher::{DispatcherHandle, NodeReport};
+use std::collections::BTreeSet;
+
+use millstream_actors::dispatcher::{DispatcherHandle, NodeReport, RememberedJob};
 use millstream_actors::job_master::JobHandle;
 use millstream_actors::job_master::handle::JobGone;
 use millstream_actors::job_master::report::JobReport;
@@ -8,6 +10,9 @@ use millstream_actors::launch::EMBEDDED_NODE;
 use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_service::ApiError;
+use millstream_state::log::KnownJob;
+
+use super::remembered;
 
 /// The jobs of a cluster and the nodes that run them.
 pub(crate) enum Jobs {
@@ -23,22 +28,55 @@ pub(crate) enum Jobs {
 }
 
 impl Jobs {
-    /// All jobs, the newest last; ended ones too.
-    pub async fn all(&self) -> Result<Vec<JobHandle>, ApiError> {
+    /// All jobs of this leader, the newest last; ended ones too.
+    async fn all(&self) -> Result<Vec<JobHandle>, ApiError> {
         match self {
             Self::Embedded { job, .. } => Ok(vec![job.clone()]),
             Self::Dispatched(dispatcher) => dispatcher.jobs().await.map_err(refusal),
         }
     }
 
-    /// One job.
+    /// One job that runs here, or has run here.
     pub async fn find(&self, job: JobId) -> Result<JobHandle, ApiError> {
-        let all = self.all().await?;
-        all.into_iter().find(|known| known.id() == job).ok_or_else(|| ApiError::job_not_found(job))
+        match self.running(job).await? {
+            Some(handle) => Ok(handle),
+            None => Err(match self.remembered().await?.into_iter().find(|known| known.job == job) {
+                Some(RememberedJob { known: KnownJob { ended: None, .. }, trouble, .. }) => {
+                    let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+                    ApiError::Unavailable(format!("Job {job} does not run under the new leader yet{trouble}"))
+                }
+                Some(_) => ApiError::Conflict(format!("Job {job} had ended before its cluster got a new leader")),
+                None => ApiError::job_not_found(job),
+            }),
+        }
     }
 
-    /// What the masters of all jobs tell.
+    async fn running(&self, job: JobId) -> Result<Option<JobHandle>, ApiError> {
+        Ok(self.all().await?.into_iter().find(|known| known.id() == job))
+    }
+
+    /// Jobs of earlier leaders.
+    async fn remembered(&self) -> Result<Vec<RememberedJob>, ApiError> {
+        match self {
+            Self::Embedded { .. } => Ok(Vec::new()),
+            Self::Dispatched(dispatcher) => dispatcher.remembered().await.map_err(refusal),
+        }
+    }
+
+    /// What its master tells about a job, or what is remembered of it.
+    pub async fn report(&self, job: JobId) -> Result<JobReport, ApiError> {
+        // In this order: a job that begins to run meanwhile is seen in one of both.
+        let remembered = self.remembered().await?.into_iter().find(|known| known.job == job);
+        match (self.running(job).await?, remembered) {
+            (Some(handle), _) => Ok(*handle.report().await.map_err(gone)?),
+            (None, Some(known)) => Ok(remembered::report(known)),
+            (None, None) => Err(ApiError::job_not_found(job)),
+        }
+    }
+
+    /// The same of all jobs.
     pub async fn reports(&self) -> Result<Vec<JobReport>, ApiError> {
+        let remembered = self.remembered().await?;
         let mut reports = Vec::new();
         for job in self.all().await? {
             // One whose master is gone is shown by whoever runs it now.
@@ -46,7 +84,9 @@ impl Jobs {
                 reports.push(*report);
             }
         }
-        Ok(reports)
+        let runs: BTreeSet<JobId> = reports.iter().map(|report| report.job).collect();
+        let before = remembered.into_iter().filter(|known| !runs.contains(&known.job)).map(remembered::report);
+        Ok(before.chain(reports).collect())
     }
 
     /// All task managers.

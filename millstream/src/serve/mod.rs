@@ -2,6 +2,7 @@
 //! cluster. Asks job masters and the dispatcher, reads the metrics; decides nothing.
 //!
 //! - [`jobs`]: where jobs and task managers are
+//! - [`remembered`]: jobs that only the log of the cluster knows
 //! - [`programs`]: which jobs can be submitted
 //! - [`figures`]: what subtasks measure
 //! - [`views`]: from reports and figures to what is shown
@@ -9,6 +10,7 @@
 pub(crate) mod figures;
 pub(crate) mod jobs;
 pub(crate) mod programs;
+mod remembered;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -88,7 +90,7 @@ impl Leader {
     }
 
     async fn report(&self, job: JobId) -> Result<JobReport, ApiError> {
-        Ok(*self.jobs.find(job).await?.report().await.map_err(gone)?)
+        self.jobs.report(job).await
     }
 
     /// All jobs; figures of those that are not known any longer are forgotten.
@@ -244,7 +246,7 @@ impl ClusterApi for Leader {
                     Ok(registry.cluster_values().unwrap_or_default())
                 }
                 MetricsOf::Job(job) => {
-                    self.jobs.find(job).await?;
+                    self.report(job).await?;
                     Ok(registry.job_values(job).unwrap_or_default())
                 }
                 MetricsOf::Subtask(job, subtask) => self.subtask_values(job, subtask).await,
@@ -295,8 +297,8 @@ impl ClusterApi for Leader {
             let before = self.report(job).await?.status;
             let conflict =
                 |status: Status| ApiError::Conflict(format!("Job {job} is {status} and cannot be cancelled"));
-            if before.is_terminal() && before != Status::Canceled {
-                return Err(conflict(before));
+            if before.is_terminal() {
+                return if before == Status::Canceled { Ok(()) } else { Err(conflict(before)) };
             }
             let outcome = self.jobs.find(job).await?.cancel().await.map_err(gone)?;
             if outcome.status == Status::Canceled { Ok(()) } else { Err(conflict(outcome.status)) }

@@ -22,7 +22,10 @@ use millstream_runtime::ports::PortError;
 use millstream_state::blob::{LocalBlobs, MemoryBlobs};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
-use millstream_state::log::{AppendOutcome, ClusterLog, JobRecord, Leader as LeadingNode, WriterNonce};
+use millstream_state::log::{
+    AppendOutcome, ClusterLog, ClusterRecord, JobRecord, Leader as LeadingNode, Takeover, TerminalState, WriterNonce,
+    take_over,
+};
 
 use super::*;
 use crate::prelude::*;
@@ -97,15 +100,21 @@ impl Submissions for NoneBefore {
 }
 
 /// The dispatcher of the only job manager: the log of its cluster lies in memory.
-async fn dispatcher(world: World) -> DispatcherHandle {
+async fn dispatcher(world: World, before: Vec<ClusterRecord>) -> DispatcherHandle {
     let nonce = WriterNonce([1; 16]);
     let mut log = ClusterLog::open(Arc::new(MemoryBlobs::default()), nonce, Failpoints::none()).unwrap();
     let leader = LeadingNode { node: NodeId("leader".to_owned()), rest: String::new() };
     assert!(matches!(log.lead(&leader), Ok(AppendOutcome::Written(_))));
+    for record in before {
+        assert!(matches!(log.append(record), Ok(AppendOutcome::Written(_))));
+    }
+    let Takeover::Taken(taken) = take_over(&mut log, &world.blobs, nonce, &Failpoints::none()).unwrap() else {
+        panic!("nobody else leads");
+    };
     let arguments = DispatcherArguments {
         term: Term { epoch: log.epoch(), nonce },
         log,
-        taken: Vec::new(),
+        taken,
         world,
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
@@ -125,9 +134,14 @@ struct Ground {
 
 impl Ground {
     async fn start() -> Self {
+        Self::after(Vec::new()).await
+    }
+
+    /// A cluster with a leader that finds this in its log.
+    async fn after(records: Vec<ClusterRecord>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = world(dir.path(), "leader");
-        let dispatcher = dispatcher(world.clone()).await;
+        let dispatcher = dispatcher(world.clone(), records).await;
         let mut ground = Self { dir, graphs: graphs(), dispatcher, registry: world.registry, folders: Vec::new() };
         for name in ["a", "b"] {
             ground.node(name).await;
@@ -294,5 +308,48 @@ fn a_job_is_shown_with_the_configuration_it_was_submitted_with() {
         let storage = leader.checkpoint_configuration(steady).await.unwrap().checkpoint_storage;
         assert_eq!(storage, ground.checkpoints().display().to_string());
         leader.cancel(steady).await.unwrap();
+    });
+}
+
+#[test]
+fn jobs_of_earlier_leaders_are_shown_as_the_log_of_the_cluster_remembers_them() {
+    run(async {
+        let [failed, finished, waiting] = [1, 2, 3].map(|number| JobId([number; 16]));
+        let submitted = |job, name: &str| {
+            let configuration = BTreeMap::from([("pipeline.name".to_string(), format!("my {name}"))]);
+            let record = JobRecord { name: name.to_string(), configuration, submitted_ms: 5, ..JobRecord::default() };
+            ClusterRecord::Submitted { job, record: Box::new(record) }
+        };
+        let ground = Ground::after(vec![
+            submitted(failed, "failed"),
+            submitted(finished, "finished"),
+            submitted(waiting, "waiting"),
+            ClusterRecord::Ended {
+                job: failed,
+                state: TerminalState::Failed { reason: "the disk is full".to_string() },
+            },
+            ClusterRecord::Ended { job: finished, state: TerminalState::Stopped },
+        ]);
+        let ground = ground.await;
+        let leader = ground.leader();
+        let trouble = async || {
+            let mut entries = leader.exceptions(waiting).await.unwrap().exception_history.entries;
+            entries.pop().map(|entry| entry.stacktrace)
+        };
+        // Nobody can make it anew, which its user is told.
+        until(async || trouble().await.is_some_and(|told| told.contains("was never submitted"))).await;
+        let listed: Vec<(String, JobStatus, i64)> =
+            leader.jobs().await.unwrap().into_iter().map(|job| (job.name, job.state, job.duration)).collect();
+        assert_eq!(listed[0], ("my failed".to_string(), JobStatus::Failed, -1));
+        assert_eq!(listed[1], ("my finished".to_string(), JobStatus::Finished, -1));
+        assert_eq!((listed[2].0.as_str(), listed[2].1), ("my waiting", JobStatus::Initializing));
+        let failure = leader.exceptions(failed).await.unwrap().exception_history.entries.remove(0);
+        assert_eq!(failure.stacktrace, "the disk is full");
+        let size = leader.overview().await.unwrap();
+        assert_eq!((size.jobs_running, size.jobs_finished, size.jobs_failed), (1, 1, 1));
+        assert!(matches!(leader.cancel(failed).await, Err(ApiError::Conflict(_))));
+        assert!(matches!(leader.cancel(waiting).await, Err(ApiError::Unavailable(_))));
+        let refused = leader.trigger_checkpoint(waiting, CheckpointKind::default()).await;
+        assert!(matches!(refused, Err(ApiError::Unavailable(told)) if told.contains("was never submitted")));
     });
 }

@@ -131,15 +131,17 @@ impl Snapshot {
     pub fn overview(&self) -> JobOverview {
         let report = &self.report;
         let end = report.ended_ms.unwrap_or(-1);
+        // When a job ended under an earlier leader is not remembered.
+        let is_known = report.ended_ms.is_some() || !report.status.is_terminal();
         let subtasks: StatusCounts = report.vertices.iter().flat_map(|vertex| expand(&self.states(vertex))).collect();
         JobOverview {
             jid: report.job,
             name: report.name.clone(),
             start_time: report.started_ms,
             end_time: end,
-            duration: self.since(report.started_ms, report.ended_ms),
+            duration: if is_known { self.since(report.started_ms, report.ended_ms) } else { -1 },
             state: status(report.status),
-            last_modification: report.timestamps.iter().map(|(_, at)| at).max().unwrap_or(report.started_ms),
+            last_modification: report.timestamps.iter().map(|(_, at)| at).max().unwrap_or(0).max(report.started_ms),
             tasks: (&subtasks).into(),
         }
     }

@@ -70,7 +70,7 @@ fn the_end_of_a_job_is_waited_for_and_told_with_its_cause() {
     let cluster = Cluster::connect(&servers.standby).unwrap();
     let finished = cluster.job(FINISHED).unwrap().wait().unwrap();
     assert_eq!(finished.status, JobStatus::Finished);
-    assert_eq!((finished.duration, finished.failure), (Duration::from_millis(900), None));
+    assert_eq!((finished.duration, finished.failure), (Some(Duration::from_millis(900)), None));
     let failed = cluster.job(FAILED).unwrap().wait().unwrap();
     assert_eq!((failed.status, failed.failure.as_deref()), (JobStatus::Failed, Some("second: because")));
     let unknown = cluster.job(JobId([0; 16])).unwrap_err();

@@ -53,7 +53,7 @@ pub struct ExceptionEntry {
 }
 
 /// The last failures of a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ExceptionHistory {
     size: usize,
     entries: VecDeque<ExceptionEntry>,
@@ -63,6 +63,15 @@ pub struct ExceptionHistory {
 impl ExceptionHistory {
     pub(super) fn new(size: usize) -> Self {
         Self { size, entries: VecDeque::new(), truncated: false }
+    }
+
+    /// The history of a job of which one failure is remembered, and not where or when it was.
+    #[must_use]
+    pub fn of_remembered(message: String) -> Self {
+        let mut history = Self::new(1);
+        let failure = Failure::of_job(ErrorKind::GiveUp, message);
+        history.root_cause(failure, AttemptId::default(), 0);
+        history
     }
 
     /// The root causes, newest first.
