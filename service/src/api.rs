@@ -97,6 +97,15 @@ pub struct RunRequest {
     pub artefact: Option<String>,
 }
 
+/// How many subtasks a vertex may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParallelismBounds {
+    /// At least; 1 or more.
+    pub lower: u32,
+    /// At most.
+    pub upper: u32,
+}
+
 /// `checkpointType` of a trigger request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -150,6 +159,12 @@ pub trait ClusterApi: Send + Sync + 'static {
 
     /// A vertex with its subtasks.
     fn vertex(&self, job: JobId, vertex: VertexId) -> Answer<'_, VertexDetails>;
+
+    /// How many subtasks the vertices of a job may have.
+    fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>>;
+
+    /// Says how many subtasks all vertices of a job may have from now on.
+    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()>;
 
     /// How the subtasks of a vertex spend their time.
     fn backpressure(&self, job: JobId, vertex: VertexId) -> Answer<'_, BackpressureView>;

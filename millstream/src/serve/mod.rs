@@ -34,7 +34,7 @@ use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
 use millstream_runtime::job::JobStatus as Status;
 use millstream_runtime::ports::Clock;
-use millstream_service::api::{CheckpointKind, Program, RunRequest};
+use millstream_service::api::{CheckpointKind, ParallelismBounds, Program, RunRequest};
 use millstream_service::{Answer, ApiError, ClusterApi, MetricsOf};
 
 use crate::run::settings;
@@ -204,6 +204,33 @@ impl ClusterApi for Leader {
     fn vertex(&self, job: JobId, vertex: VertexId) -> Answer<'_, VertexDetails> {
         Box::pin(async move {
             self.of_job(job).await?.vertex_details(vertex).ok_or_else(|| ApiError::vertex_not_found(vertex))
+        })
+    }
+
+    fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>> {
+        Box::pin(async move { Ok(views::bounds(&self.report(job).await?)) })
+    }
+
+    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.running(job).await?;
+            let present = views::bounds(&self.report(job).await?);
+            if let Some(unknown) = wanted.keys().find(|vertex| !present.contains_key(vertex)) {
+                return Err(ApiError::vertex_not_found(*unknown));
+            }
+            if let Some(missing) = present.keys().find(|vertex| !wanted.contains_key(vertex)) {
+                return Err(ApiError::BadRequest(format!(
+                    "the requirements of vertex {missing} are missing: give all"
+                )));
+            }
+            // What is required already is required again.
+            let met =
+                present.iter().all(|(vertex, now)| (wanted[vertex].lower..=wanted[vertex].upper).contains(&now.upper));
+            let advice = format!(
+                "Job {job} cannot get another parallelism while it runs: stop it with a savepoint, and submit it from there with \
+                 the parallelism wanted"
+            );
+            if met { Ok(()) } else { Err(ApiError::Conflict(advice)) }
         })
     }
 

@@ -246,6 +246,16 @@ fn jobs_of_a_dispatcher_are_shown_with_the_nodes_and_figures_of_their_subtasks()
         let before = sent().await;
         until(async || sent().await > before).await;
         assert!(leader.backpressure(steady, source).await.unwrap().subtasks.len() == 1);
+
+        let present = leader.resource_requirements(steady).await.unwrap();
+        assert_eq!(present[&source], ParallelismBounds { lower: 1, upper: 1 });
+        leader.require_resources(steady, present.clone()).await.unwrap();
+        let more = present.keys().map(|vertex| (*vertex, ParallelismBounds { lower: 2, upper: 2 })).collect();
+        let refused = leader.require_resources(steady, more).await;
+        assert!(matches!(refused, Err(ApiError::Conflict(told)) if told.contains("with a savepoint")));
+        assert!(matches!(leader.require_resources(steady, BTreeMap::new()).await, Err(ApiError::BadRequest(_))));
+        let unknown = BTreeMap::from([(VertexId([9; 16]), present[&source])]);
+        assert!(matches!(leader.require_resources(steady, unknown).await, Err(ApiError::NotFound(_))));
     });
 }
 

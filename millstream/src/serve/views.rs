@@ -18,6 +18,7 @@ use millstream_actors::view::observation::{
 use millstream_runtime::element::CheckpointingMode;
 use millstream_runtime::ids::{SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionEntry, JobStatus as Status};
+use millstream_service::api::ParallelismBounds;
 
 use super::figures::{Readings, of_vertex};
 
@@ -68,6 +69,12 @@ pub(super) fn size(nodes: &[NodeReport], reports: &[JobReport]) -> ClusterOvervi
         flink_version: env!("CARGO_PKG_VERSION").to_string(),
         flink_commit: "unknown".to_string(),
     }
+}
+
+/// How many subtasks each vertex may have: as many as it has, since no job runs with fewer than it wants.
+pub(super) fn bounds(report: &JobReport) -> BTreeMap<VertexId, ParallelismBounds> {
+    let exactly = |subtasks| ParallelismBounds { lower: subtasks, upper: subtasks };
+    report.vertices.iter().map(|vertex| (vertex.id, exactly(vertex.parallelism))).collect()
 }
 
 /// A task manager with the subtasks that jobs have on it.

@@ -5,6 +5,7 @@
 //! - [`jobs`]: jobs and their vertices
 //! - [`checkpoints`]: statistics of checkpoints
 //! - [`metrics`]: values by name, single and aggregated
+//! - [`resources`]: how many subtasks vertices may have
 //! - [`triggers`]: checkpoint, savepoint, stop, cancel
 
 mod checkpoints;
@@ -12,6 +13,7 @@ mod cluster;
 mod jars;
 mod jobs;
 mod metrics;
+mod resources;
 mod triggers;
 
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::{Uri, request::Parts};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use tokio::sync::watch;
 
 use crate::api::ClusterApi;
@@ -99,6 +101,7 @@ fn job_routes() -> Router<Site> {
         .route("/jobs/{jobid}/exceptions", get(jobs::exceptions))
         .route("/jobs/{jobid}/execution-result", get(jobs::execution_result))
         .route("/jobs/{jobid}/metrics", get(metrics::of_job))
+        .route("/jobs/{jobid}/resource-requirements", get(resources::requirements).merge(put(resources::require)))
         .route("/jobs/{jobid}/savepoints", post(triggers::savepoint))
         .route("/jobs/{jobid}/savepoints/{triggerid}", get(triggers::savepoint_status))
         .route("/jobs/{jobid}/stop", post(triggers::stop))

@@ -13,7 +13,9 @@ use millstream_actors::view::job::*;
 use millstream_actors::view::observation::{BackpressureView, ExceptionEntry, ExceptionHistory, ExceptionsView};
 use millstream_actors::view::operation::TriggerId;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
-use millstream_service::api::{Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf, Program, RunRequest};
+use millstream_service::api::{
+    Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf, ParallelismBounds, Program, RunRequest,
+};
 use tokio::sync::Semaphore;
 
 pub const RUNNING: JobId = JobId([0xaa; 16]);
@@ -268,6 +270,16 @@ impl ClusterApi for FakeCluster {
             let (name, parallelism, max_parallelism) = (found.name, found.parallelism, found.max_parallelism);
             Ok(VertexDetails { id: vertex, name, parallelism, max_parallelism, now: 1_000, subtasks })
         }))
+    }
+
+    fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>> {
+        let bounds = |vertex: VertexView| (vertex.id, ParallelismBounds { lower: 1, upper: vertex.parallelism });
+        now(known(job).map(|_| vertices().into_iter().map(bounds).collect()))
+    }
+
+    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
+        self.call(format!("require {job} {wanted:?}"));
+        now(known(job).map(drop))
     }
 
     fn backpressure(&self, job: JobId, _vertex: VertexId) -> Answer<'_, BackpressureView> {

@@ -265,3 +265,31 @@ async fn unknown_jobs_are_404_and_malformed_ids_400_on_every_path() {
     }
     rest.get("/jobs/%FF").await.assert_error(400, "could not parse parameters");
 }
+
+#[tokio::test]
+async fn resource_requirements_are_shown_and_set_by_vertex() {
+    let rest = Rest::start().await;
+    let path = format!("/jobs/{}/resource-requirements", running());
+    let (source, sink) = ("01".repeat(16), "02".repeat(16));
+    let bounds = |lower, upper| json!({"parallelism": {"lowerBound": lower, "upperBound": upper}});
+    assert_eq!(rest.ok(&path).await, json!({&source: bounds(1, 2), &sink: bounds(1, 1)}));
+    let wanted = json!({&source: bounds(2, 4), &sink: bounds(1, 3)}).to_string();
+    let answer = rest.request("PUT", &path, &wanted).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({})));
+    let expected = format!(
+        "require {} {{{source}: ParallelismBounds {{ lower: 2, upper: 4 }}, {sink}: ParallelismBounds {{ lower: 1, upper: 3 }}}}",
+        running()
+    );
+    assert_eq!(rest.cluster.calls.lock().unwrap().clone(), [expected]);
+    for (lower, upper) in [(0, 1), (3, 2)] {
+        let wanted = json!({&source: bounds(lower, upper)}).to_string();
+        rest.request("PUT", &path, &wanted).await.assert_error(400, &format!("{lower} to {upper} subtasks"));
+    }
+    rest.request("PUT", &path, "{\"x\":{\"parallelism\":{\"lowerBound\":1,\"upperBound\":1}}}")
+        .await
+        .assert_error(400, "32 hex");
+    rest.request("PUT", &path, "{\"x\":{}}").await.assert_error(400, "parallelism");
+    let unknown = format!("/jobs/{}/resource-requirements", "00".repeat(16));
+    rest.get(&unknown).await.assert_error(404, "not found");
+    rest.request("PUT", &unknown, "{}").await.assert_error(404, "not found");
+}
