@@ -12,7 +12,7 @@ use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
 use millstream_runtime::ports::store::BlobStore;
-use millstream_runtime::state::cut::StateDeclaration;
+use millstream_runtime::state::cut::{StateDeclaration, check_stored};
 use millstream_state::local::{
     FoldOutcome, FoldRequest, GroupRecord, LocalOptions, LocalStore, NodeFolder, Position, StateView, segments_to_fold,
 };
@@ -136,6 +136,7 @@ pub fn reader(
     if segments.iter().all(|reader| reader.declarations(uid).is_empty()) {
         return Ok(None);
     }
+    let stored = segments.iter().flat_map(|reader| reader.declarations(uid)).cloned().collect();
     let mut unmerged = segments.to_vec();
     let mut store = None;
     if let Some(local) = local {
@@ -149,13 +150,15 @@ pub fn reader(
             store = Some(Arc::clone(&local.store));
         }
     }
-    let reader = RestoredState { uid: uid.clone(), parts: (store, unmerged), view: OnceLock::new() };
+    let reader = RestoredState { uid: uid.clone(), stored, parts: (store, unmerged), view: OnceLock::new() };
     Ok(Some(Arc::new(reader)))
 }
 
 /// A reader that becomes a view when the program has told how it numbers its states.
 struct RestoredState {
     uid: OperatorUid,
+    /// What the segments declare.
+    stored: Vec<StateDeclaration>,
     parts: (Option<Arc<LocalStore>>, Vec<Arc<SegmentReader>>),
     view: OnceLock<StateView>,
 }
@@ -167,9 +170,14 @@ impl RestoredState {
 }
 
 impl StateReader for RestoredState {
-    fn declare(&self, declarations: &[StateDeclaration]) {
+    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError> {
+        check_stored(declarations, &self.stored).map_err(|error| PortError {
+            message: format!("operator '{}': {}", self.uid, error.message),
+            kind: error.kind,
+        })?;
         let (store, unmerged) = self.parts.clone();
         self.view.get_or_init(|| StateView::new(self.uid.clone(), declarations, store, unmerged));
+        Ok(())
     }
 
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {

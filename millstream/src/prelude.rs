@@ -8,6 +8,7 @@ pub use millstream_connectors::generator::DataGeneratorSource;
 pub use millstream_connectors::print::PrintSink;
 pub use millstream_connectors::rate_limit::RateLimited;
 pub use millstream_runtime::batch::{Data, Rows};
+pub use millstream_runtime::chain::context::TaskInfo;
 pub use millstream_runtime::chain::keyed::function::StateVisitor;
 pub use millstream_runtime::chain::keyed::{KeyedBroadcastFunction, KeyedContext, KeyedProcessFunction};
 pub use millstream_runtime::chain::output::OutputTag;

@@ -146,6 +146,17 @@ fn rebalance_deals_evenly_to_all() {
 }
 
 #[test]
+fn shuffle_deals_by_chance_about_evenly_to_all() {
+    let dealt = dealt(|numbers| numbers.shuffle());
+    assert!(dealt.iter().all(|rows| (400..600).contains(&rows.len())), "{:?}", dealt.iter().map(Vec::len));
+    let far = dealt.iter().map(|rows| rows.iter().filter(|n| **n >= 10_000).count());
+    assert!(far.clone().all(|far| (190..310).contains(&far)), "of each sender: {far:?}");
+    let mut all: Vec<u64> = dealt.into_iter().flatten().collect();
+    all.sort_unstable();
+    assert!(all.into_iter().eq((0..1_000).chain(10_000..11_000)), "each record once");
+}
+
+#[test]
 fn rescale_deals_evenly_within_the_near_half() {
     let dealt = dealt(|numbers| numbers.rescale());
     assert_eq!(dealt.iter().map(Vec::len).collect::<Vec<_>>(), [500; 4]);

@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::ids::{AttemptNumber, CheckpointId, OperatorUid};
+use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
-use millstream_runtime::state::cut::{OperatorCut, OperatorState};
+use millstream_runtime::state::cut::{OperatorCut, OperatorState, StateDeclaration, check_stored};
 use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 
-type Entries = BTreeMap<EntryAddress, Vec<u8>>;
+/// By state name, key group and key.
+type Entries = BTreeMap<(String, KeyGroup, Vec<u8>), Vec<u8>>;
 
 /// State at one checkpoint. Cheap to keep, usable for any number of restores.
 #[derive(Clone, Default)]
@@ -30,7 +32,8 @@ pub struct Snapshot {
 #[derive(Clone, Default)]
 pub(super) struct OperatorSnapshot {
     keyed: Entries,
-    has_keyed: bool,
+    /// The keyed states that the newest cuts declare.
+    declared: Vec<StateDeclaration>,
     /// By subtask.
     operator_states: BTreeMap<u32, Vec<OperatorState>>,
     /// Key groups of each subtask with its watermark.
@@ -61,12 +64,16 @@ impl Snapshot {
     /// Takes in one operator's part of the cut of a subtask.
     pub(super) fn merge(&mut self, subtask: u32, groups: &Range<u16>, watermark: Timestamp, cut: OperatorCut) {
         let operator = self.operators.entry(cut.uid).or_default();
-        operator.has_keyed |= !cut.declarations.is_empty();
+        if !cut.declarations.is_empty() {
+            operator.declared = cut.declarations;
+        }
         operator.watermarks.push((groups.clone(), watermark));
         operator.operator_states.insert(subtask, cut.operator_states);
         for section in cut.keyed {
+            let declared = operator.declared.iter().find(|declared| declared.number == section.state);
+            let name = &declared.expect("a section is of a declared state").name;
             for (key, value) in section.entries.iter() {
-                let address = EntryAddress { state: section.state, group: section.group, key: key.to_vec() };
+                let address = (name.clone(), section.group, key.to_vec());
                 match value {
                     Some(value) => operator.keyed.insert(address, value.to_vec()),
                     None => operator.keyed.remove(&address),
@@ -79,7 +86,9 @@ impl Snapshot {
     pub(super) fn restored(&self, uid: &OperatorUid, subtask: u32, parallelism: u32) -> RestoredOperator {
         let Some(operator) = self.operators.get(uid) else { return RestoredOperator::default() };
         let stored: Vec<_> = operator.operator_states.values().cloned().collect();
-        let keyed = operator.has_keyed.then(|| Arc::new(MemoryState(operator.keyed.clone())) as Arc<dyn StateReader>);
+        let OperatorSnapshot { keyed, declared, .. } = operator;
+        let reader = || MemoryState { entries: keyed.clone(), stored: declared.clone(), declared: OnceLock::new() };
+        let keyed = (!declared.is_empty()).then(|| Arc::new(reader()) as Arc<dyn StateReader>);
         RestoredOperator { keyed, operator_states: deal(&stored, subtask, parallelism) }
     }
 
@@ -92,21 +101,38 @@ impl Snapshot {
 }
 
 /// Keyed entries as a restarted subtask reads them.
-struct MemoryState(Entries);
+struct MemoryState {
+    entries: Entries,
+    stored: Vec<StateDeclaration>,
+    declared: OnceLock<Vec<StateDeclaration>>,
+}
+
+impl MemoryState {
+    /// Where an address is, by the name that the program has for its number.
+    fn place(&self, EntryAddress { state, group, key }: &EntryAddress) -> (String, KeyGroup, Vec<u8>) {
+        let declared = self.declared.get().into_iter().flatten().find(|declared| declared.number == *state);
+        (declared.expect("states are declared before they are read").name.clone(), *group, key.clone())
+    }
+}
 
 impl StateReader for MemoryState {
+    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError> {
+        self.declared.get_or_init(|| declarations.to_vec());
+        check_stored(declarations, &self.stored)
+    }
+
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
-        Ok(addresses.iter().map(|address| self.0.get(address).cloned()).collect())
+        Ok(addresses.iter().map(|address| self.entries.get(&self.place(address)).cloned()).collect())
     }
 
     fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError> {
         for prefix in prefixes {
-            let begins_so = |address: &EntryAddress| {
-                (address.state, address.group) == (prefix.state, prefix.group) && address.key.starts_with(&prefix.key)
+            let place = self.place(prefix);
+            let begins_so = |(name, group, key): &(String, KeyGroup, Vec<u8>)| {
+                (name, group) == (&place.0, &place.1) && key.starts_with(&place.2)
             };
-            let found = self.0.range(prefix..).take_while(|(address, _)| begins_so(address));
-            for (address, value) in found {
-                visit(prefix, &address.key, value)?;
+            for ((_, _, key), value) in self.entries.range(place.clone()..).take_while(|(found, _)| begins_so(found)) {
+                visit(prefix, key, value)?;
             }
         }
         Ok(())

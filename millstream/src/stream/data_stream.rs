@@ -244,6 +244,11 @@ impl<T: Data> DataStream<T> {
         self.partitioned(ShipStrategy::Rebalance, exchange::unkeyed::<T>())
     }
 
+    /// Deals records out by chance over all subtasks of the next operator.
+    pub fn shuffle(&self) -> Self {
+        self.partitioned(ShipStrategy::Shuffle, exchange::unkeyed::<T>())
+    }
+
     /// Deals records out in turns over the nearest subtasks of the next operator.
     pub fn rescale(&self) -> Self {
         self.partitioned(ShipStrategy::Rescale, exchange::unkeyed::<T>())

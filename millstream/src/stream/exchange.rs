@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use millstream_runtime::batch::Data;
 use millstream_runtime::chain::Downstream;
-use millstream_runtime::exchange::partitioner::{Broadcast, ByKey, Custom, RoundRobin, Single};
+use millstream_runtime::exchange::partitioner::{Broadcast, ByKey, Custom, RoundRobin, Shuffle, Single};
 use millstream_runtime::exchange::{Exchange, Outlet};
 use millstream_runtime::graph::stream::{ExchangeFactory, ExchangePlace, ShipStrategy};
 use millstream_runtime::key::Key;
@@ -41,6 +41,10 @@ impl<T: Data> ExchangeFactory for Unkeyed<T> {
             ShipStrategy::Rebalance => {
                 let all = RoundRobin::new(0..channels, place.subtask as usize);
                 Box::new(Exchange::new(outlets, all, limit))
+            }
+            ShipStrategy::Shuffle => {
+                let any = Shuffle::new(channels, u64::from(place.subtask) + 1);
+                Box::new(Exchange::new(outlets, any, limit))
             }
             ShipStrategy::Hash | ShipStrategy::Custom => {
                 unreachable!("edges by key or function are recorded with a factory of their own")

@@ -1,6 +1,7 @@
 //! A stream by key: rolling aggregates, windows, functions with state and timers per key.
 
 use std::marker::PhantomData;
+use std::ops::AddAssign;
 
 use millstream_runtime::batch::Data;
 use millstream_runtime::chain::keyed::reduce::{FoldToEnd, Reduce};
@@ -77,6 +78,76 @@ where
         F: Fn(&mut T, T) + Clone + Send + 'static,
     {
         self.keyed("Reduce", Reduce::new(function))
+    }
+
+    /// The rolling sum of a field per key: the first record, with its field increased by those of the later ones.
+    pub fn sum<V, F>(&self, field: F) -> DataStream<T>
+    where
+        V: AddAssign + Copy,
+        F: Fn(&mut T) -> &mut V + Clone + Send + 'static,
+    {
+        self.keyed("Sum", Reduce::new(move |sum: &mut T, mut record: T| *field(sum) += *field(&mut record)))
+    }
+
+    /// The rolling minimum of a field per key: the first record, with the smallest value of the field so far.
+    pub fn min<V, F>(&self, field: F) -> DataStream<T>
+    where
+        V: PartialOrd + Copy + 'static,
+        F: Fn(&mut T) -> &mut V + Clone + Send + 'static,
+    {
+        self.extreme("Min", field, |value, least| value < least)
+    }
+
+    /// The rolling maximum of a field per key: the first record, with the greatest value of the field so far.
+    pub fn max<V, F>(&self, field: F) -> DataStream<T>
+    where
+        V: PartialOrd + Copy + 'static,
+        F: Fn(&mut T) -> &mut V + Clone + Send + 'static,
+    {
+        self.extreme("Max", field, |value, greatest| value > greatest)
+    }
+
+    fn extreme<V, F>(&self, name: &str, field: F, wins: fn(V, V) -> bool) -> DataStream<T>
+    where
+        V: Copy + 'static,
+        F: Fn(&mut T) -> &mut V + Clone + Send + 'static,
+    {
+        let keep = move |kept: &mut T, mut record: T| {
+            let value = *field(&mut record);
+            let kept = field(kept);
+            if wins(value, *kept) {
+                *kept = value;
+            }
+        };
+        self.keyed(name, Reduce::new(keep))
+    }
+
+    /// The record with the smallest value per key so far, whole; of equal ones the first.
+    pub fn min_by<V, F>(&self, value: F) -> DataStream<T>
+    where
+        V: PartialOrd,
+        F: Fn(&T) -> V + Clone + Send + 'static,
+    {
+        let keep = move |least: &mut T, record: T| {
+            if value(&record) < value(least) {
+                *least = record;
+            }
+        };
+        self.keyed("Min By", Reduce::new(keep))
+    }
+
+    /// The record with the greatest value per key so far, whole; of equal ones the first.
+    pub fn max_by<V, F>(&self, value: F) -> DataStream<T>
+    where
+        V: PartialOrd,
+        F: Fn(&T) -> V + Clone + Send + 'static,
+    {
+        let keep = move |greatest: &mut T, record: T| {
+            if value(&record) > value(greatest) {
+                *greatest = record;
+            }
+        };
+        self.keyed("Max By", Reduce::new(keep))
     }
 
     /// Folds each record into an accumulator of its key, `function(accumulator, record)`, and emits one per key when

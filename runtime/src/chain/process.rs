@@ -1,11 +1,12 @@
 //! Process functions on streams without keys: any number of outputs, side outputs, operator state.
 
+use super::context::TaskInfo;
 use super::map::HeldRows;
 use super::output::{OutputTag, Outputs};
 use super::{ChainContext, ChainResult, Collector, Stage};
 use crate::batch::Rows;
-use crate::element::Barrier;
-use crate::ids::OperatorUid;
+use crate::element::{Barrier, Purpose};
+use crate::ids::{CheckpointId, OperatorUid};
 use crate::ports::PortError;
 use crate::state::cut::{OperatorState, Redistribution};
 use crate::state::operator::OperatorStateSlot;
@@ -20,6 +21,25 @@ pub trait ProcessFunction: Clone + Send + 'static {
 
     /// Visits every operator state of the function.
     fn operator_states(&mut self, _visit: &mut dyn FnMut(&mut dyn OperatorStateSlot)) {}
+
+    /// Called once per subtask before the first record, with the state that was restored.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn open(&mut self, _task: &TaskInfo) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// A checkpoint or savepoint is complete: what it holds will not be processed again, unless the job goes back to it.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// Called once per subtask that was opened, when it ends for whatever reason.
+    fn close(&mut self) {}
 
     /// Processes a record.
     ///
@@ -87,6 +107,15 @@ pub struct Process<F: ProcessFunction> {
     ending: bool,
     /// The function has said its last word: what it had to say is in the cut, and its own state counts no more.
     ended: bool,
+    opened: bool,
+}
+
+impl<F: ProcessFunction> Drop for Process<F> {
+    fn drop(&mut self) {
+        if self.opened {
+            self.function.close();
+        }
+    }
 }
 
 impl<F: ProcessFunction> Process<F> {
@@ -104,7 +133,8 @@ impl<F: ProcessFunction> Process<F> {
         // While one subtask had not ended, its part of the input may come to any subtask.
         let flags = restored.iter().filter(|state| state.name == ENDED).flat_map(|state| &state.items);
         let ended = flags.clone().next().is_some() && flags.clone().all(|flag| *flag == [1]);
-        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending: false, ended })
+        let (ending, opened) = (false, false);
+        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending, ended, opened })
     }
 
     fn run(&mut self, mut held: HeldRows<F::In>, cx: &mut ChainContext) -> ChainResult {
@@ -157,6 +187,22 @@ pub(crate) fn snapshot_states(
 impl<F: ProcessFunction> Stage for Process<F> {
     fn consumers(&mut self, visit: &mut dyn FnMut(&mut dyn Stage) -> ChainResult) -> ChainResult {
         self.outputs.consumers(visit)
+    }
+
+    fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
+        self.opened = true;
+        self.function.open(&cx.task)?;
+        self.outputs.consumers(&mut |consumer| consumer.open(cx))
+    }
+
+    fn checkpoint_complete(
+        &mut self,
+        checkpoint: CheckpointId,
+        purpose: Purpose,
+        cx: &mut ChainContext,
+    ) -> ChainResult {
+        self.function.checkpoint_complete(checkpoint)?;
+        self.outputs.consumers(&mut |consumer| consumer.checkpoint_complete(checkpoint, purpose, cx))
     }
 
     fn watermark(&mut self, watermark: Timestamp, cx: &mut ChainContext) -> ChainResult {

@@ -1,4 +1,4 @@
-//! Which channel a row takes: forward, hash by key group, rebalance, rescale, broadcast, global, custom.
+//! Which channel a row takes: forward, hash by key group, rebalance, rescale, shuffle, broadcast, global, custom.
 
 use crate::batch::Data;
 use crate::key::Key;
@@ -74,6 +74,38 @@ impl<T: Data> Scatter<T> for RoundRobin {
         for (index, value) in values.into_iter().enumerate() {
             to(self.channels.start + self.turn, value, index);
             self.turn = (self.turn + 1) % self.channels.len();
+        }
+    }
+}
+
+/// By chance, evenly over all channels: `shuffle`. The same seed makes the same choices.
+pub struct Shuffle {
+    channels: usize,
+    random: u64,
+}
+
+impl Shuffle {
+    /// Chooses among this many channels.
+    #[must_use]
+    pub fn new(channels: usize, seed: u64) -> Self {
+        assert!(channels > 0);
+        // The generator stands still at zero.
+        Self { channels, random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+    }
+
+    /// Xorshift, of which the high bits are taken: a channel for each equal part of their range.
+    fn choose(&mut self) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((u128::from(self.random) * self.channels as u128) >> 64) as usize
+    }
+}
+
+impl<T: Data> Scatter<T> for Shuffle {
+    fn scatter(&mut self, values: Vec<T>, mut to: impl FnMut(usize, T, usize)) {
+        for (index, value) in values.into_iter().enumerate() {
+            to(self.choose(), value, index);
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum ShipStrategy {
     Hash,
     /// Round robin over all.
     Rebalance,
+    /// By chance over all.
+    Shuffle,
     /// Round robin over the local part.
     Rescale,
     /// To all.
@@ -47,6 +49,7 @@ impl ShipStrategy {
             Self::Forward => "FORWARD",
             Self::Hash => "HASH",
             Self::Rebalance => "REBALANCE",
+            Self::Shuffle => "SHUFFLE",
             Self::Rescale => "RESCALE",
             Self::Broadcast => "BROADCAST",
             Self::Global => "GLOBAL",

@@ -2,6 +2,7 @@
 
 use super::PortError;
 use crate::key_group::KeyGroup;
+use crate::state::cut::StateDeclaration;
 
 /// Number of a state within its operator, given by the order of declaration; the name decides on restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -33,7 +34,11 @@ pub type VisitEntry<'a> = &'a mut dyn FnMut(&EntryAddress, &[u8], &[u8]) -> Resu
 /// Serves what a restarted subtask has not yet in memory. All calls may block.
 pub trait StateReader: Send + Sync {
     /// Tells how the program numbers its states; called once, before anything is read. What is stored is found by name.
-    fn declare(&self, _declarations: &[crate::state::cut::StateDeclaration]) {}
+    ///
+    /// # Errors
+    /// When a state is stored in another form than the program declares, see
+    /// [`check_stored`](crate::state::cut::check_stored).
+    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError>;
 
     /// The newest value of each address, `None` where there is none.
     ///

@@ -380,6 +380,9 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let wrong_key = |error: crate::key::KeyFormatError| PortError::fix_input(error.to_string());
         let namespace = N::decode_key(&mut input).map_err(wrong_key)?;
         let key = K::decode_key(&mut input).map_err(wrong_key)?;
+        if !input.is_empty() {
+            return Err(wrong_key(crate::key::KeyFormatError));
+        }
         let slot = self.slot(group);
         let cell = &mut self.groups[slot];
         let hash = table_hash(key.key_hash(), &namespace);

@@ -156,6 +156,11 @@ impl Local<'_> {
 }
 
 impl StateReader for StateView {
+    /// The view was made with the declarations.
+    fn declare(&self, _declarations: &[StateDeclaration]) -> Result<(), PortError> {
+        Ok(())
+    }
+
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
         // Sorted, so that every block and page is read once.
         let mut order: Vec<usize> = (0..addresses.len()).collect();

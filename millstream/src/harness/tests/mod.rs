@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aggregates;
 mod backpressure;
 mod broadcast;
+mod declarations;
 mod half_fired;
+mod lifecycle;
 mod partitioning;
 mod rescale;
 mod stateless;

@@ -129,6 +129,47 @@ fn timers_of_a_key_fire_in_the_order_of_their_times() {
     assert_eq!(output.take().iter().map(|(_, time, _)| *time).collect::<Vec<_>>(), [10, 20, 30, 40]);
 }
 
+/// Registers the timers that a record names, whatever the watermark is.
+#[derive(Clone)]
+struct Whenever;
+
+impl KeyedProcessFunction for Whenever {
+    type Key = u8;
+    type In = (u8, Vec<i64>);
+    type Out = i64;
+
+    fn states(&mut self, _visit: StateVisitor<'_, u8>) {}
+
+    fn process(&mut self, record: (u8, Vec<i64>), cx: &mut KeyedContext<'_, u8, i64>) -> Result<(), PortError> {
+        record.1.into_iter().for_each(|time| cx.register_event_time_timer(time));
+        Ok(())
+    }
+
+    fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, u8, i64>) -> Result<(), PortError> {
+        cx.emit(time);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_timer_in_the_past_fires_once_at_the_next_watermark() {
+    let env = environment(1);
+    let (input, records) = TestInput::<(u8, Vec<i64>)>::new(&env, "records");
+    let output = Collected::from(&records.key_by(|record| record.0).process(Whenever).uid("whenever"));
+    let mut harness = Harness::with_options(&env, tight(0)).unwrap();
+    input.watermark(100);
+    harness.run().unwrap();
+    input.push((1, vec![30, 10, 30, 101]));
+    harness.run().unwrap();
+    assert_eq!(output.take(), Vec::<i64>::new(), "no watermark has come since");
+    input.watermark(101);
+    harness.run().unwrap();
+    assert_eq!(output.take(), [10, 30, 101]);
+    input.watermark(200);
+    harness.run().unwrap();
+    assert_eq!(output.take(), Vec::<i64>::new());
+}
+
 /// Emits a key when nothing has come for it in a while.
 #[derive(Clone)]
 struct Silence {

@@ -50,14 +50,16 @@ pub struct KeyedBackend<K> {
 
 impl<K: Key> KeyedBackend<K> {
     /// Attaches the states of a function, and begins their restore when there is something to restore.
-    #[must_use]
+    ///
+    /// # Errors
+    /// When a state is stored in another form than the function declares.
     pub fn new(
         uid: OperatorUid,
         slot: OperatorSlot,
         reader: Option<Arc<dyn StateReader>>,
         cx: &ChainContext,
         visit: VisitStates<'_, K>,
-    ) -> Self {
+    ) -> Result<Self, PortError> {
         let groups = cx.task.key_groups.clone();
         let timers = |name| Timers::new(name, cx.task.max_parallelism, groups.clone());
         let mut backend = Self {
@@ -81,10 +83,10 @@ impl<K: Key> KeyedBackend<K> {
             declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
         });
         if let Some(reader) = &backend.reader {
-            reader.declare(&declarations);
+            reader.declare(&declarations)?;
         }
         backend.declarations = declarations;
-        backend
+        Ok(backend)
     }
 
     /// Calls `act` with every state of the function, then with the timers, each with its number.

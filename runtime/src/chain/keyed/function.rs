@@ -1,6 +1,8 @@
 //! What users write on a keyed stream, and the context it gets.
 
+use crate::chain::context::TaskInfo;
 use crate::chain::output::{OutputTag, Outputs};
+use crate::ids::CheckpointId;
 use crate::key::Key;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
@@ -26,6 +28,25 @@ pub trait KeyedProcessFunction: Clone + Send + 'static {
 
     /// Visits every keyed state, always in the same order.
     fn states(&mut self, visit: StateVisitor<'_, Self::Key>);
+
+    /// Called once per subtask before the first record; the states are attached, but there is no key yet.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn open(&mut self, _task: &TaskInfo) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// A checkpoint or savepoint is complete: what it holds will not be processed again, unless the job goes back to it.
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// Called once per subtask that was opened, when it ends for whatever reason.
+    fn close(&mut self) {}
 
     /// Processes a record of the current key.
     ///
@@ -84,6 +105,25 @@ pub trait KeyedBroadcastFunction: Clone + Send + 'static {
     /// Visits every broadcast state.
     fn broadcast_states(&mut self, _visit: &mut dyn FnMut(&mut dyn OperatorStateSlot)) {}
 
+    /// See [`KeyedProcessFunction::open`].
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn open(&mut self, _task: &TaskInfo) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// See [`KeyedProcessFunction::checkpoint_complete`].
+    ///
+    /// # Errors
+    /// Fails the subtask.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// See [`KeyedProcessFunction::close`].
+    fn close(&mut self) {}
+
     /// Processes a record of the keyed input.
     ///
     /// # Errors
@@ -124,6 +164,18 @@ impl<F: KeyedProcessFunction> KeyedBroadcastFunction for WithoutBroadcast<F> {
 
     fn states(&mut self, visit: StateVisitor<'_, F::Key>) {
         self.0.states(visit);
+    }
+
+    fn open(&mut self, task: &TaskInfo) -> Result<(), PortError> {
+        self.0.open(task)
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<(), PortError> {
+        self.0.checkpoint_complete(checkpoint)
+    }
+
+    fn close(&mut self) {
+        self.0.close();
     }
 
     #[inline]

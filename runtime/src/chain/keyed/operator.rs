@@ -9,8 +9,8 @@ use crate::chain::map::HeldRows;
 use crate::chain::output::Outputs;
 use crate::chain::process::{restore_states, snapshot_states};
 use crate::chain::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
-use crate::element::Barrier;
-use crate::ids::OperatorUid;
+use crate::element::{Barrier, Purpose};
+use crate::ids::{CheckpointId, OperatorUid};
 use crate::key::Key;
 use crate::ports::PortError;
 use crate::ports::state::Wanted;
@@ -48,6 +48,15 @@ pub struct Keyed<F: KeyedBroadcastFunction, S> {
     /// The watermark last passed on: every timer up to it has fired.
     passed: Timestamp,
     now_ms: Timestamp,
+    opened: bool,
+}
+
+impl<F: KeyedBroadcastFunction, S> Drop for Keyed<F, S> {
+    fn drop(&mut self) {
+        if self.opened {
+            self.function.close();
+        }
+    }
 }
 
 impl<F, S> Keyed<F, S>
@@ -70,7 +79,7 @@ where
     ) -> Result<Self, PortError> {
         restore_states(&restored.operator_states, |visit| function.broadcast_states(visit))?;
         let backend =
-            KeyedBackend::new(uid.clone(), slot, restored.keyed.clone(), cx, &mut |visit| function.states(visit));
+            KeyedBackend::new(uid.clone(), slot, restored.keyed.clone(), cx, &mut |visit| function.states(visit))?;
         let held = Held {
             rows: None,
             rows_fetched: false,
@@ -80,7 +89,8 @@ where
             end_of_input: false,
         };
         let (keys, watermark, now_ms) = (Vec::with_capacity(LOOK_AHEAD), MIN_TIMESTAMP, MIN_TIMESTAMP);
-        Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, passed: watermark, now_ms })
+        let (passed, opened) = (watermark, false);
+        Ok(Self { uid, function, selector, backend, outputs, held, keys, watermark, passed, now_ms, opened })
     }
 
     /// Goes on with everything held, in order; stops at the first thing that has to wait.
@@ -284,6 +294,8 @@ where
     fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
         self.now_ms = cx.task.clock.now_ms();
         self.pass_time(0);
+        self.opened = true;
+        self.function.open(&cx.task)?;
         self.backend.open(cx);
         // The cut may have been taken while timers of its watermark were still to fire: they fire before anything else,
         // and the watermark is passed on behind them, which the cut was too early for.
@@ -330,6 +342,16 @@ where
             return Ok(flow);
         }
         self.outputs.consumers(&mut |consumer| consumer.encode_frozen(cx))
+    }
+
+    fn checkpoint_complete(
+        &mut self,
+        checkpoint: CheckpointId,
+        purpose: Purpose,
+        cx: &mut ChainContext,
+    ) -> ChainResult {
+        self.function.checkpoint_complete(checkpoint)?;
+        self.outputs.consumers(&mut |consumer| consumer.checkpoint_complete(checkpoint, purpose, cx))
     }
 
     fn restoring(&mut self, flag: &mut bool) {

@@ -8,12 +8,9 @@ use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
-use crate::state::cut::KeyedSection;
+use crate::state::cut::{KeyedSection, TTL_SUFFIX};
 use crate::state::map_table::MapTable;
 use crate::state::table::{KeyContext, StateTable, StateValue};
-
-/// What the stored name of a state with a time to live ends with.
-const TTL_SUFFIX: &str = "+ttl";
 
 /// A declared state with its table, once it is attached.
 pub(crate) struct Declared<T> {
