@@ -61,6 +61,23 @@ fn sorted(target: &Target<Summed>) -> Vec<Summed> {
 }
 
 #[test]
+fn eight_splits_on_three_readers_are_read_once_each_through_failures() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (tap, target) = (Tap::new(8), Target::new());
+        let launched = start(&sums(3, &tap, &Trap::at(&[300, 1_100, 2_500]), &target), options(dir.path())).await;
+        for records in [100, 200, 300, 400] {
+            tap.release_all(records);
+            until(async || target.len() as u64 == 8 * records).await;
+        }
+        tap.close_all();
+        finish(&launched).await;
+        assert_eq!(report(&launched.handle).await.restarts, 3);
+        assert_eq!(sorted(&target), expected(8, 400));
+    });
+}
+
+#[test]
 fn without_a_restart_strategy_the_first_failure_is_the_last() {
     run(async {
         let dir = tempfile::tempdir().expect("a folder");

@@ -378,6 +378,79 @@ fn late_records_without_a_side_output_are_counted_and_dropped() {
     });
 }
 
+/// Registers a thousand timers for each record at time 0, and emits when the last of them fires.
+#[derive(Clone)]
+struct Thousand;
+
+impl KeyedProcessFunction for Thousand {
+    type Key = u64;
+    type In = (u64, i64);
+    type Out = u64;
+
+    fn states(&mut self, _visit: StateVisitor<'_, u64>) {}
+
+    fn process(&mut self, (_, time): (u64, i64), cx: &mut KeyedContext<'_, u64, u64>) -> Result<(), PortError> {
+        if time == 0 {
+            (1..=1_000).for_each(|time| cx.register_event_time_timer(time));
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, time: Timestamp, cx: &mut KeyedContext<'_, u64, u64>) -> Result<(), PortError> {
+        if time == 1_000 {
+            let key = *cx.key();
+            cx.emit(key);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "a measurement: ten million timers at one watermark"]
+fn checkpoints_go_through_ten_million_timers_of_one_watermark() {
+    const KEYS: u64 = 10_000;
+    new_runtime().block_on(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (tap, target) = (Tap::new(1), Target::<u64>::new());
+        let env = environment(1);
+        env.from_source("numbers", tapped(&tap, |_, n| (n, if n < KEYS { 0 } else { 10_000 })))
+            .assign_watermarks(Watermarks::monotonous(), |(_, time)| *time)
+            .uid("numbers")
+            .key_by(|(n, _)| *n)
+            .process(Thousand)
+            .uid("thousand")
+            .sink_to("out", MemorySink(Arc::clone(&target)))
+            .uid("out");
+        let launched = start(&env, options(dir.path())).await;
+        let completed = async || report(&launched.handle).await.checkpoints.counts().completed;
+        tap.release_all(KEYS);
+        while records_in(&launched, "Keyed").await < KEYS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Two more hold all the timers.
+        let all = completed().await + 2;
+        while completed().await < all {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tap.release_all(KEYS + 1);
+        let began = tokio::time::Instant::now();
+        let (mut known, mut last, mut longest, mut during) = (all, began, Duration::ZERO, 0);
+        while target.written.load(Ordering::SeqCst) < KEYS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = completed().await;
+            if now > known {
+                longest = longest.max(last.elapsed());
+                (during, known, last) = (during + now - known, now, tokio::time::Instant::now());
+            }
+        }
+        println!("{during} checkpoints while firing took {:?}; longest without one {longest:?}", began.elapsed());
+        assert!(during > 0, "the timers kept checkpoints from completing");
+        tap.close_all();
+        finish(&launched).await;
+        assert_eq!(target.len() as u64, KEYS);
+    });
+}
+
 #[test]
 fn a_crowd_of_timers_far_ahead_costs_one_wake_up() {
     run(async {
