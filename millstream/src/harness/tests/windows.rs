@@ -118,3 +118,35 @@ fn an_untimed_record_in_an_event_time_window_says_what_is_missing() {
     input.push((1, 1));
     assert!(harness.run().unwrap_err().to_string().contains("assign_watermarks"));
 }
+
+/// Adds up by key and window, keeping a time within the window.
+fn summed(records: &DataStream<Record>, size: Span) -> DataStream<Record> {
+    let windows = records.key_by(|record| record.0).window(Tumbling::event_time(size));
+    windows.reduce(|sum, (_, _, value)| sum.2 += value)
+}
+
+#[test]
+fn windows_of_reduced_windows_give_what_one_window_does() {
+    let env = environment(2);
+    let (input, records) = TestInput::<Record>::new(&env, "records");
+    let small = summed(&records, milliseconds(10)).uid("small");
+    let staged = Collected::from(&summed(&small, milliseconds(100)).uid("staged"));
+    let direct = Collected::from(&summed(&records, milliseconds(100)).uid("direct"));
+    let small = Collected::from(&small);
+    let mut harness = Harness::with_options(&env, tight(3)).unwrap();
+    for n in 0..400u64 {
+        let time = i64::try_from(n).unwrap() * 7 % 1_000;
+        input.push_at((u8::try_from(n % 3).unwrap(), time, n), time);
+    }
+    input.end();
+    harness.finish().unwrap();
+    for (record, timestamp) in small.take_timed() {
+        assert_eq!(timestamp, Some(record.1.div_euclid(10) * 10 + 9), "a result has the last time of its window");
+    }
+    let normal = |rows: Vec<Record>| sorted(rows.into_iter().map(|(key, time, sum)| (key, time / 100, sum)).collect());
+    let (staged, direct) = (normal(staged.take()), normal(direct.take()));
+    assert_eq!(staged, direct);
+    let mut sums = BTreeMap::<(u8, i64), u64>::new();
+    (0..400u64).for_each(|n| *sums.entry(((n % 3) as u8, (n * 7 % 1_000 / 100) as i64)).or_default() += n);
+    assert!(direct.into_iter().map(|(key, window, sum)| ((key, window), sum)).eq(sums));
+}
