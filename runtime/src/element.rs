@@ -33,6 +33,8 @@ pub struct Barrier {
     pub purpose: Purpose,
     /// Whether channels wait for each other.
     pub mode: CheckpointingMode,
+    /// Whether it may be taken ahead of rows that came before it.
+    pub overtaking: Overtaking,
     /// When it was triggered, in milliseconds since the epoch: every subtask tells how long it was on its way.
     pub triggered_ms: i64,
 }
@@ -48,6 +50,21 @@ pub enum Purpose {
     StopWithSavepoint,
     /// The last checkpoint of a bounded job, taken behind the end of every input.
     Final,
+}
+
+/// Whether a barrier may overtake rows: those that it overtakes are part of the checkpoint (FLIP-76).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overtaking {
+    /// It stays behind every row before it.
+    #[default]
+    Never,
+    /// Where it has waited so long, it is taken ahead of what it waits for, and goes on as [`Now`](Self::Now).
+    After {
+        /// Milliseconds at one subtask.
+        timeout_ms: u64,
+    },
+    /// It is taken at once, ahead of everything that waits.
+    Now,
 }
 
 /// `execution.checkpointing.mode`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use millstream_runtime::batch::BatchLimit;
 use millstream_runtime::checkpoint::manifest::{SegmentRef, SubtaskState};
 use millstream_runtime::credit::CreditLimit;
-use millstream_runtime::element::CheckpointingMode;
+use millstream_runtime::element::{CheckpointingMode, Overtaking};
 use millstream_runtime::ids::{
     AttemptNumber, CutNumber, Epoch, NodeId, NodeIncarnation, NodeProcess, OperatorUid, SubtaskIndex, VertexId,
 };
@@ -50,6 +50,7 @@ fn barrier() -> Barrier {
         attempt: attempt(),
         purpose: Purpose::StopWithSavepoint,
         mode: CheckpointingMode::ExactlyOnce,
+        overtaking: Overtaking::After { timeout_ms: 1_000 },
         triggered_ms: 1_234,
     }
 }

@@ -2,7 +2,7 @@
 
 use millstream_runtime::batch::{Batch, Rows};
 use millstream_runtime::credit::{CreditLimit, CreditPool};
-use millstream_runtime::element::{Barrier, CheckpointingMode, Element, Purpose};
+use millstream_runtime::element::{Barrier, CheckpointingMode, Element, Overtaking, Purpose};
 use millstream_runtime::exchange::{Parcel, SendElement};
 use millstream_runtime::ids::{
     AttemptId, AttemptNumber, ChannelIndex, CheckpointId, Epoch, JobId, SubtaskId, SubtaskIndex, VertexId,
@@ -118,6 +118,7 @@ async fn elements_of_all_kinds_arrive_in_order_and_a_channel_ends_without_failur
         attempt: channel(1).attempt,
         purpose: Purpose::Checkpoint,
         mode: CheckpointingMode::ExactlyOnce,
+        overtaking: Overtaking::Now,
         triggered_ms: 1,
     };
     let rows = Rows { values: vec![1u64, 2, 3], timestamps: vec![10, 20, 30] };

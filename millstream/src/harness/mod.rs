@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use millstream_runtime::batch::DEFAULT_BATCH_BYTES;
 use millstream_runtime::credit::CreditLimit;
-use millstream_runtime::element::{Barrier, CheckpointingMode, Purpose};
+use millstream_runtime::element::{Barrier, CheckpointingMode, Overtaking, Purpose};
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, OperatorUid};
@@ -303,7 +303,8 @@ impl Harness {
         }
         let checkpoint = self.state.checkpoint;
         let attempt = attempt(self.state.attempt);
-        let barrier = Barrier { checkpoint, attempt, purpose, mode: CheckpointingMode::ExactlyOnce, triggered_ms: 0 };
+        let (mode, overtaking) = (CheckpointingMode::ExactlyOnce, Overtaking::Never);
+        let barrier = Barrier { checkpoint, attempt, purpose, mode, overtaking, triggered_ms: 0 };
         self.tasks.iter_mut().for_each(|task| task.trigger(barrier));
         while self.missing_cuts > 0 {
             if !self.round()? && self.missing_cuts > 0 {

@@ -245,6 +245,7 @@ impl Coordinator {
                 attempt: pending.attempt,
                 purpose: pending.purpose,
                 mode: self.options.mode,
+                overtaking: self.options.overtaking(pending.purpose),
                 triggered_ms: pending.triggered_ms,
             },
             drain: pending.drain,

@@ -61,16 +61,36 @@ impl Alignment {
             && self.delivered[channel.0 as usize]
     }
 
+    /// Whether the checkpoint is complete here, or will never be.
+    #[must_use]
+    pub fn is_over(&self, checkpoint: CheckpointId) -> bool {
+        self.over.is_some_and(|over| checkpoint <= over)
+            || self.aborted.contains(&checkpoint)
+            || self.current.is_some_and(|barrier| checkpoint < barrier.checkpoint)
+    }
+
+    /// Whether this channel has delivered the barrier of a checkpoint that is not over.
+    #[must_use]
+    pub fn has_delivered(&self, channel: ChannelIndex, checkpoint: CheckpointId) -> bool {
+        self.current.is_some_and(|barrier| barrier.checkpoint == checkpoint) && self.delivered[channel.0 as usize]
+    }
+
+    /// The cut is taken without the barriers still missing. Answers the older checkpoint that it replaces.
+    pub fn overtaken(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
+        let replaced = self.current.map(|barrier| barrier.checkpoint).filter(|older| *older < checkpoint);
+        self.finish(checkpoint);
+        replaced
+    }
+
     /// A barrier has come.
     pub fn arrived(&mut self, channel: ChannelIndex, barrier: Barrier) -> Arrival {
-        if self.over.is_some_and(|over| barrier.checkpoint <= over) || self.aborted.contains(&barrier.checkpoint) {
+        if self.is_over(barrier.checkpoint) {
             return Arrival::Late;
         }
         if barrier.mode == CheckpointingMode::AtLeastOnce {
             return self.count(channel, barrier.checkpoint);
         }
         let replaced = match self.current {
-            Some(current) if barrier.checkpoint < current.checkpoint => return Arrival::Late,
             Some(current) if barrier.checkpoint > current.checkpoint => {
                 self.finish(current.checkpoint);
                 self.current = Some(barrier);

@@ -2,11 +2,15 @@
 //! minimum, idleness and the end of input; generic in the payload, which it never looks at.
 //!
 //! - [`alignment`]: which channels wait for a barrier
+//! - [`overtaking`]: which barrier is taken ahead of rows, and what is recorded because of it
 //! - [`valve`]: the watermark over all channels
 
 pub mod alignment;
+pub mod overtaking;
 pub mod valve;
 
+#[cfg(test)]
+mod overtaking_tests;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +20,7 @@ use crate::element::{Barrier, Element};
 use crate::ids::{ChannelIndex, CheckpointId};
 use crate::time::Timestamp;
 use alignment::{Alignment, Arrival};
+use overtaking::{Overtakers, WantedTimeout};
 use valve::{Valve, ValveOutput};
 
 /// What the chain has to do next.
@@ -36,11 +41,13 @@ pub enum Action<P> {
 }
 
 /// The machine. Elements wait in it until the chain is ready for them; credit bounds how many.
+#[derive(Clone, Debug)]
 pub struct Subtask<P> {
     arrived: VecDeque<(ChannelIndex, Element<P>)>,
     /// Held back per channel while it is aligned.
     parked: Vec<VecDeque<Element<P>>>,
     alignment: Alignment,
+    overtakers: Overtakers,
     valve: Valve,
     actions: VecDeque<Action<P>>,
     ended: Vec<bool>,
@@ -48,13 +55,21 @@ pub struct Subtask<P> {
 }
 
 impl<P> Subtask<P> {
-    /// A subtask with this many input channels.
+    /// A subtask with this many input channels, of which barriers overtake nothing.
     #[must_use]
     pub fn new(channels: usize) -> Self {
+        Self::overtakable(vec![false; channels])
+    }
+
+    /// A subtask with an input channel for each answer to "may barriers overtake its rows?".
+    #[must_use]
+    pub fn overtakable(allowed: Vec<bool>) -> Self {
+        let channels = allowed.len();
         Self {
             arrived: VecDeque::new(),
             parked: (0..channels).map(|_| VecDeque::new()).collect(),
             alignment: Alignment::new(channels),
+            overtakers: Overtakers::new(allowed),
             valve: Valve::new(channels),
             actions: VecDeque::new(),
             ended: vec![false; channels],
@@ -64,10 +79,94 @@ impl<P> Subtask<P> {
 
     /// Takes an element from a channel.
     pub fn receive(&mut self, channel: ChannelIndex, element: Element<P>) {
-        if matches!(element, Element::Batch(_)) {
-            self.queued_batches += 1;
+        match &element {
+            Element::Batch(_) => self.queued_batches += 1,
+            Element::Barrier(barrier) => self.overtakers.came(channel, *barrier),
+            Element::Watermark(_) | Element::Idle | Element::Active | Element::EndOfInput => {}
         }
         self.arrived.push_back((channel, element));
+    }
+
+    /// Takes what was in flight at the restored cut, before anything that has come on the channels since.
+    pub fn replay(&mut self, batches: impl DoubleEndedIterator<Item = (ChannelIndex, P)>) {
+        for (channel, payload) in batches.rev() {
+            self.queued_batches += 1;
+            self.arrived.push_front((channel, Element::Batch(payload)));
+        }
+    }
+
+    /// A time-out that the machine is to be told of by [`time_out`](Self::time_out); each is answered once.
+    pub fn take_wanted_timeout(&mut self) -> Option<WantedTimeout> {
+        self.overtakers.take_wanted()
+    }
+
+    /// The barriers of this checkpoint have waited long enough.
+    pub fn time_out(&mut self, checkpoint: CheckpointId) {
+        self.overtakers.time_out(checkpoint);
+    }
+
+    /// Whether rows that come on this channel now belong to a cut taken before: its barrier is still to come.
+    #[must_use]
+    pub fn is_recording(&self, channel: ChannelIndex) -> bool {
+        self.overtakers.is_recording(channel)
+    }
+
+    /// The checkpoint whose cut is taken and whose rows in flight have not all come.
+    #[must_use]
+    pub fn recording(&self) -> Option<CheckpointId> {
+        self.overtakers.recording()
+    }
+
+    /// A checkpoint whose rows in flight will never all come, once: tell the coordinator.
+    pub fn take_lost(&mut self) -> Option<CheckpointId> {
+        self.overtakers.take_lost()
+    }
+
+    /// Whether [`overtake`](Self::overtake) is to be asked.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.overtakers.overdue().is_some()
+    }
+
+    /// The barrier to be taken now, whatever waits, even in the middle of a batch. Everything before it on its channel
+    /// that the chain has not seen is in flight, and given to `record` in order.
+    pub fn overtake(&mut self, mut record: impl FnMut(ChannelIndex, &P)) -> Option<Barrier> {
+        let barrier = self.overtakers.overdue()?;
+        let checkpoint = barrier.checkpoint;
+        if self.alignment.is_over(checkpoint) {
+            self.overtakers.settled();
+            return None;
+        }
+        let channels = (0..self.parked.len()).map(index);
+        let delivered = |channel| self.alignment.has_delivered(channel, checkpoint);
+        if channels.clone().any(|channel| !self.overtakers.is_allowed(channel) && !delivered(channel)) {
+            return None;
+        }
+        let mut missing: Vec<bool> = channels.map(|channel| !delivered(channel)).collect();
+        if self.is_passed_over(checkpoint, missing.clone()) {
+            self.abort(checkpoint);
+            self.actions.push_back(Action::Abandoned(checkpoint));
+            return None;
+        }
+        for (channel, element) in self.waiting() {
+            let missing = &mut missing[channel.0 as usize];
+            match element {
+                Element::Batch(payload) if *missing => record(channel, payload),
+                Element::Barrier(other) if other.checkpoint == checkpoint => *missing = false,
+                Element::Batch(_)
+                | Element::Barrier(_)
+                | Element::Watermark(_)
+                | Element::Idle
+                | Element::Active
+                | Element::EndOfInput => {}
+            }
+        }
+        let replaced = self.alignment.overtaken(checkpoint);
+        self.actions.extend(replaced.map(Action::Abandoned));
+        self.overtakers.settled();
+        self.overtakers.record(checkpoint, missing);
+        self.unpark();
+        Some(barrier)
     }
 
     /// Batches received and not yet given to the chain.
@@ -84,6 +183,7 @@ impl<P> Subtask<P> {
 
     /// The checkpoint was aborted: stop waiting for it.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
+        self.overtakers.abort(checkpoint);
         if self.alignment.abort(checkpoint) {
             self.unpark();
         }
@@ -161,13 +261,13 @@ impl<P> Subtask<P> {
         match self.alignment.arrived(channel, barrier) {
             Arrival::Wait => {}
             Arrival::Complete => {
-                self.actions.push_back(Action::Snapshot(barrier));
+                self.actions.push_back(Action::Snapshot(self.overtakers.aligned(barrier)));
                 self.unpark();
             }
             Arrival::Subsumes(old, complete) => {
                 self.actions.push_back(Action::Abandoned(old));
                 if complete {
-                    self.actions.push_back(Action::Snapshot(barrier));
+                    self.actions.push_back(Action::Snapshot(self.overtakers.aligned(barrier)));
                 }
                 self.unpark();
             }
@@ -175,13 +275,29 @@ impl<P> Subtask<P> {
         }
     }
 
+    /// Everything that waits, in order within a channel.
+    fn waiting(&self) -> impl Iterator<Item = (ChannelIndex, &Element<P>)> {
+        let parked = self.parked.iter().enumerate();
+        let parked = parked.flat_map(|(channel, parked)| parked.iter().map(move |element| (index(channel), element)));
+        parked.chain(self.arrived.iter().map(|(channel, element)| (*channel, element)))
+    }
+
+    /// Whether a newer barrier waits on a channel that has not delivered that of the checkpoint: it never will.
+    fn is_passed_over(&self, checkpoint: CheckpointId, mut missing: Vec<bool>) -> bool {
+        self.waiting().any(|(channel, element)| {
+            let Element::Barrier(barrier) = element else { return false };
+            let missing = &mut missing[channel.0 as usize];
+            *missing &= barrier.checkpoint != checkpoint;
+            *missing && barrier.checkpoint > checkpoint
+        })
+    }
+
     /// Gives back what channels that are no longer blocked had to hold, before everything that came later.
     fn unpark(&mut self) {
         for channel in (0..self.parked.len()).rev() {
-            let index = ChannelIndex(u32::try_from(channel).expect("channels are counted in u32"));
-            if !self.alignment.is_blocked(index) {
+            if !self.alignment.is_blocked(index(channel)) {
                 while let Some(element) = self.parked[channel].pop_back() {
-                    self.arrived.push_front((index, element));
+                    self.arrived.push_front((index(channel), element));
                 }
             }
         }
@@ -197,4 +313,8 @@ impl<P> Subtask<P> {
             self.actions.push_back(Action::Idle(true));
         }
     }
+}
+
+fn index(channel: usize) -> ChannelIndex {
+    ChannelIndex(u32::try_from(channel).expect("channels are counted in u32"))
 }

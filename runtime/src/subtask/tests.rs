@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::element::{CheckpointingMode, Purpose};
+use crate::element::{CheckpointingMode, Overtaking, Purpose};
 use crate::ids::AttemptId;
 
 fn barrier(checkpoint: u64, mode: CheckpointingMode) -> Barrier {
@@ -12,6 +12,7 @@ fn barrier(checkpoint: u64, mode: CheckpointingMode) -> Barrier {
         attempt: AttemptId::default(),
         purpose: Purpose::Checkpoint,
         mode,
+        overtaking: Overtaking::Never,
         triggered_ms: 0,
     }
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::checkpoint::manifest::SegmentRef;
-use crate::element::{CheckpointingMode, Purpose};
+use crate::element::{CheckpointingMode, Overtaking, Purpose};
 use crate::ids::{AttemptNumber, CutNumber, Epoch, SubtaskIndex, VertexId};
 
 /// The coordinator with its commands.
@@ -134,8 +134,14 @@ fn a_checkpoint_goes_from_enumerators_to_triggers_to_record_to_completion() {
     let enumerators = vec![(subtask(1).vertex, crate::ids::OperatorUid("source".to_owned()), vec![7])];
     driver.coordinator.enumerators_snapshotted(id(1), enumerators.clone(), 1_001, &mut driver.out);
     let mode = CheckpointingMode::ExactlyOnce;
-    let barrier =
-        Barrier { checkpoint: id(1), attempt: attempt(0), purpose: Purpose::Checkpoint, mode, triggered_ms: 1_000 };
+    let barrier = Barrier {
+        checkpoint: id(1),
+        attempt: attempt(0),
+        purpose: Purpose::Checkpoint,
+        mode,
+        overtaking: Overtaking::Never,
+        triggered_ms: 1_000,
+    };
     assert_eq!(driver.commands(), [Command::SendTriggers { barrier, drain: false }]);
     assert_eq!(driver.ack(1, 2, 1_002), AckReply::Success);
     assert_eq!(driver.commands(), []);
@@ -450,4 +456,22 @@ fn statistics_show_sizes_durations_and_the_latest_of_each_kind() {
     assert!(failed.failure_message.as_ref().unwrap().contains("disk full"));
     let duration = statistics.summary().end_to_end_duration_ms;
     assert_eq!((duration.min, duration.max, duration.avg, duration.p50, duration.p99), (40, 50, 45, 40, 50));
+}
+
+#[test]
+fn only_plain_checkpoints_one_at_a_time_may_overtake() {
+    let mut options = Options { aligned_timeout_ms: Some(250), ..Options::default() };
+    let later = Overtaking::After { timeout_ms: 250 };
+    assert_eq!(options.overtaking(Purpose::Checkpoint), later);
+    for purpose in [Purpose::Savepoint, Purpose::StopWithSavepoint, Purpose::Final] {
+        assert_eq!(options.overtaking(purpose), Overtaking::Never);
+    }
+    options.aligned_timeout_ms = Some(0);
+    assert_eq!(options.overtaking(Purpose::Checkpoint), Overtaking::Now);
+    let several = Options { max_concurrent: 2, ..options.clone() };
+    let passing = Options { mode: CheckpointingMode::AtLeastOnce, ..options.clone() };
+    let never = Options { aligned_timeout_ms: None, ..options };
+    for options in [several, passing, never] {
+        assert_eq!(options.overtaking(Purpose::Checkpoint), Overtaking::Never);
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::element::CheckpointingMode;
+use crate::element::{CheckpointingMode, Overtaking, Purpose};
 
 /// When checkpoints are made, how long they may take and how many are kept. The default is Flink's, without an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Options {
     pub num_retained: u32,
     /// Whether channels wait for each other.
     pub mode: CheckpointingMode,
+    /// Milliseconds that a barrier of a checkpoint may wait at a subtask before it overtakes rows; 0 overtakes at once,
+    /// `None` never. Counts exactly once and with one checkpoint at a time only; savepoints never overtake.
+    pub aligned_timeout_ms: Option<u64>,
     /// Checkpoints remembered for the statistics (`web.checkpoints.history`).
     pub history_size: usize,
     /// Requests by hand that may wait; the next one is refused.
@@ -38,6 +41,7 @@ impl Default for Options {
             tolerable_failed: Some(0),
             num_retained: 2,
             mode: CheckpointingMode::ExactlyOnce,
+            aligned_timeout_ms: None,
             history_size: 10,
             max_queued_requests: 16,
         }
@@ -49,6 +53,20 @@ impl Options {
     #[must_use]
     pub fn max_pending(&self) -> usize {
         if self.min_pause_ms > 0 { 1 } else { self.max_concurrent.max(1) as usize }
+    }
+
+    /// Whether the barriers of a checkpoint may overtake rows. One behind which subtasks end may not: what it overtook
+    /// would never be processed.
+    #[must_use]
+    pub fn overtaking(&self, purpose: Purpose) -> Overtaking {
+        let allowed = self.mode == CheckpointingMode::ExactlyOnce && self.max_concurrent == 1;
+        match (purpose, self.aligned_timeout_ms) {
+            (Purpose::Checkpoint, Some(0)) if allowed => Overtaking::Now,
+            (Purpose::Checkpoint, Some(timeout_ms)) if allowed => Overtaking::After { timeout_ms },
+            (Purpose::Checkpoint | Purpose::Savepoint | Purpose::StopWithSavepoint | Purpose::Final, _) => {
+                Overtaking::Never
+            }
+        }
     }
 
     /// Completed checkpoints kept, never below two.
