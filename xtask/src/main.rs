@@ -24,7 +24,7 @@ usage: cargo xtask TASK
   deploy                 deploy/ by systemd-analyze and by Kubernetes' schemas, where these tools are
   benchmarks [--quick]   runs the benchmarks and writes docs/benchmarks.md
                          (with --quick: short runs, into target/benchmarks-quick.md)
-  torture                kills the main job many times and checks its output; takes minutes";
+  torture                kills jobs and whole clusters many times and checks their output; takes minutes";
 
 /// What a task finds wrong, a line each.
 type Problems = Vec<String>;
@@ -44,7 +44,19 @@ fn main() -> ExitCode {
         ["benchmarks", "--quick"] => benchmarks::run(&root, true),
         ["torture"] => shell::cargo(
             &root,
-            &["test", "--release", "-p", "millstream", "--test", "torture", "--", "--ignored", "--nocapture"],
+            &[
+                "test",
+                "--release",
+                "-p",
+                "millstream",
+                "--test",
+                "torture",
+                "--test",
+                "cluster",
+                "--",
+                "--ignored",
+                "--nocapture",
+            ],
         ),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");

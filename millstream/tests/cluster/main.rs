@@ -1,25 +1,24 @@
 //! Clusters of real processes that are killed with SIGKILL: task managers, leading job managers, all at once. The output
 //! must be that of a run without faults. The short form runs with the other tests, the whole is `cargo xtask torture`.
+#![allow(clippy::disallowed_methods, reason = "real processes are watched, so real time is measured")]
 
+mod jobs;
 mod processes;
 #[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "every test uses a part of it")]
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jobs::{Fraud, Sessions, Tormented};
 use processes::{Cluster, Shape, is_alive, signal, until};
-use serde_json::json;
-use support::workload::Workload;
+use support::random::Random;
 
+const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
 const SHAPE: Shape = Shape { job_managers: 2, task_managers: 2, slots: 2, restart: true };
-
-/// The job slowed down, so that it is still running when things happen to it.
-fn submit(cluster: &Cluster, workload: &Workload, rate: u64) -> String {
-    let configuration = json!({ "source.rate-limit": rate.to_string(), "execution.checkpointing.interval": "100ms" });
-    let request =
-        json!({ "programArgsList": workload.options(), "parallelism": 3, "flinkConfiguration": configuration });
-    cluster.submit("fraud-detection", &request)
-}
+/// Records per second of a job, so that it is still running when things happen to it.
+const RATE: u64 = 2_000;
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +26,16 @@ enum Victim {
     TaskManager(usize),
     Leader,
     All,
+}
+
+impl Victim {
+    fn draw(random: &mut Random) -> Self {
+        match random.between((0, 9)) {
+            number @ 0..=4 => Self::TaskManager(usize::from(number % 2 == 1)),
+            5..=7 => Self::Leader,
+            _ => Self::All,
+        }
+    }
 }
 
 fn kill(cluster: &Cluster, victim: Victim) {
@@ -42,52 +51,79 @@ fn kill(cluster: &Cluster, victim: Victim) {
     }
 }
 
-/// Kills one after the other, each after a newly completed checkpoint, and checks the output.
-fn torment(name: &str, events: u64, victims: &[Victim]) {
-    let workload = Workload::generate(&format!("cluster-{name}"), events, 11);
-    let cluster = Cluster::start(name, &SHAPE);
-    let job = submit(&cluster, &workload, 2_000);
+/// Kills one after the other, each after a newly completed checkpoint, until the job has finished, and checks its output.
+/// Answers how many were killed in the middle of it.
+fn torment(cluster: &Cluster, job: &dyn Tormented, victims: impl IntoIterator<Item = Victim>) -> usize {
+    let id = job.submit(cluster, RATE);
+    let mut killed = 0;
     for victim in victims {
-        cluster.until_new_checkpoint(&job);
-        assert_eq!(cluster.state(&job).as_deref(), Some("RUNNING"), "before {victim:?} is killed");
-        kill(&cluster, *victim);
-        println!("{name}: killed {victim:?} after checkpoint {:?}", cluster.newest_checkpoint(&job));
+        if !cluster.until_new_checkpoint(&id) {
+            break;
+        }
+        kill(cluster, victim);
+        killed += 1;
+        println!("{id}: killed {victim:?} ({killed})");
     }
-    cluster.until_new_checkpoint(&job);
-    cluster.until_finished(&job);
-    workload.check();
+    cluster.until_finished(&id);
+    job.check();
+    killed
 }
 
 #[test]
 fn a_job_survives_the_loss_of_task_managers_of_leaders_and_of_all_processes() {
     let victims = [Victim::TaskManager(0), Victim::Leader, Victim::TaskManager(1), Victim::All, Victim::Leader];
-    torment("short", 50_000, &victims);
+    let job = Fraud::new("cluster-short", 40_000, 11);
+    let cluster = Cluster::start("short", Path::new(MILLSTREAM), &SHAPE);
+    assert_eq!(torment(&cluster, &job, victims), victims.len());
+}
+
+#[test]
+#[ignore = "takes minutes: cargo xtask torture"]
+fn two_jobs_survive_fifty_kills_of_task_managers_of_leaders_and_of_all_processes() {
+    let mut random = Random::new(5);
+    let cluster = Cluster::start("fraud", Path::new(MILLSTREAM), &SHAPE);
+    let mut killed = 0;
+    for seed in 20.. {
+        let job = Fraud::new("cluster-fraud", 100_000, seed);
+        killed += torment(&cluster, &job, std::iter::from_fn(|| Some(Victim::draw(&mut random))).take(15));
+        if killed >= 30 {
+            break;
+        }
+    }
+    drop(cluster);
+    let program = support::workload::built("user-sessions");
+    let cluster = Cluster::start("sessions", &program, &SHAPE);
+    while killed < 50 {
+        let job = Sessions::new("cluster-sessions", 60_000);
+        killed += torment(&cluster, &job, std::iter::from_fn(|| Some(Victim::draw(&mut random))).take(10));
+    }
+    println!("{killed} kills, all outputs equal");
 }
 
 #[test]
 fn a_leader_that_slept_through_a_takeover_is_refused_and_follows() {
-    let workload = Workload::generate("cluster-asleep", 24_000, 12);
-    let cluster = Cluster::start("asleep", &SHAPE);
-    let job = submit(&cluster, &workload, 2_000);
-    cluster.until_new_checkpoint(&job);
+    let job = Fraud::new("cluster-asleep", 24_000, 12);
+    let cluster = Cluster::start("asleep", Path::new(MILLSTREAM), &SHAPE);
+    let id = job.submit(&cluster, RATE);
+    assert!(cluster.until_new_checkpoint(&id));
     let first = cluster.leader();
     let pid = cluster.pid(&format!("job-manager-{first}"));
     signal(pid, "STOP");
     let asleep = Instant::now();
     let second = until("the other job manager leads", || cluster.ask("/overview").filter(|(now, _)| *now != first)).0;
     assert!(asleep.elapsed() < Duration::from_secs(5), "taken over after {:?}", asleep.elapsed());
-    cluster.until_new_checkpoint(&job);
+    assert!(cluster.until_new_checkpoint(&id));
     signal(pid, "CONT");
-    cluster.until_new_checkpoint(&job);
-    cluster.until_finished(&job);
+    assert!(cluster.until_new_checkpoint(&id));
+    cluster.until_finished(&id);
     assert_eq!(cluster.leader(), second);
-    workload.check();
+    job.check();
 }
 
 #[test]
 fn nodes_end_with_a_launcher_that_is_killed() {
     let shape = Shape { job_managers: 1, task_managers: 1, slots: 1, restart: true };
-    let cluster = Cluster::start("launcher", &shape);
+    let cluster = Cluster::start("launcher", Path::new(MILLSTREAM), &shape);
     let nodes = ["job-manager-0", "task-manager-0"].map(|node| cluster.pid(node));
     assert!(nodes.iter().all(|pid| is_alive(*pid)));
     signal(cluster.launcher(), "KILL");

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::support::rest::Rest;
 
-const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
 /// What has not happened by then will not.
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
@@ -30,6 +29,7 @@ pub struct Shape {
 /// A running cluster.
 pub struct Cluster {
     folder: PathBuf,
+    program: PathBuf,
     launcher: Child,
     lines: Arc<Mutex<Vec<String>>>,
     servers: Vec<Rest>,
@@ -67,14 +67,14 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 impl Cluster {
-    /// Starts a cluster in an empty folder, and waits until it is complete.
-    pub fn start(name: &str, shape: &Shape) -> Self {
+    /// Starts a cluster of this program in an empty folder, and waits until it is complete.
+    pub fn start(name: &str, program: &Path, shape: &Shape) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("the folder is made");
         let servers: Vec<Rest> = (0..shape.job_managers).map(|_| Rest::on_free_port()).collect();
         fs::write(folder.join("cluster.toml"), file(shape, &servers)).expect("the file is written");
-        let mut command = Command::new(MILLSTREAM);
+        let mut command = Command::new(program);
         command.args(["cluster", "--config", "cluster.toml", "--log", "info"]).current_dir(&folder);
         if !shape.restart {
             command.arg("--no-restart");
@@ -89,7 +89,7 @@ impl Cluster {
                 read.lock().expect("no panic").push(line);
             }
         });
-        let cluster = Self { folder, launcher, lines, servers };
+        let cluster = Self { folder, program: program.to_path_buf(), launcher, lines, servers };
         until("the cluster is ready", || cluster.line("ready "));
         cluster
     }
@@ -116,15 +116,10 @@ impl Cluster {
         fs::read_to_string(self.folder.join("stderr.log")).unwrap_or_default()
     }
 
-    /// A place in its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
     #[allow(dead_code)]
     /// Runs a command of the program in the folder of the cluster, against the job manager of this number.
     pub fn command(&self, server: usize, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(MILLSTREAM);
+        let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
         command.env("MILLSTREAM_REST_ADDRESS", format!("http://127.0.0.1:{}", self.servers[server].port));
         command.output().expect("the program starts")
@@ -158,10 +153,14 @@ impl Cluster {
         Some(statistics["latest"]["completed"]["id"].as_u64().unwrap_or(0))
     }
 
-    /// Waits for a checkpoint that began after this call.
-    pub fn until_new_checkpoint(&self, job: &str) {
+    /// Waits for a checkpoint that began after this call; false when the job has finished before.
+    pub fn until_new_checkpoint(&self, job: &str) -> bool {
         let now = until("the job tells its checkpoints", || self.newest_checkpoint(job));
-        until("a new checkpoint is complete", || self.newest_checkpoint(job).filter(|newest| *newest > now + 1));
+        until("a new checkpoint is complete", || {
+            let is_new = self.newest_checkpoint(job)? > now + 1;
+            let is_running = self.state(job)? == "RUNNING";
+            (is_new && is_running).then_some(true).or_else(|| (self.state(job)? == "FINISHED").then_some(false))
+        })
     }
 
     /// Waits until a job has finished.

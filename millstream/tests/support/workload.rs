@@ -198,16 +198,20 @@ impl Drop for Watch {
     }
 }
 
-/// The checker beside the program under test, built anew when it is not of the present sources.
 fn checker() -> PathBuf {
+    built("fraud-checker")
+}
+
+/// Another program of the workspace, beside the one under test, built anew when it is not of the present sources.
+pub fn built(package: &str) -> PathBuf {
     let folder = Path::new(MILLSTREAM).parent().expect("the program lies in a folder");
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--package", "fraud-checker"]);
+    build.args(["build", "--quiet", "--package", package]);
     build.arg("--target-dir").arg(folder.parent().expect("the target folder"));
     if folder.ends_with("release") {
         build.arg("--release");
     }
     let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo starts");
-    assert!(built.success(), "the checker is built: {built}");
-    folder.join("fraud-checker")
+    assert!(built.success(), "{package} is built: {built}");
+    folder.join(package)
 }
