@@ -13,7 +13,7 @@ use millstream_state::log::{
 };
 use tokio::sync::{Notify, watch};
 
-use crate::dispatcher::{self, DispatcherArguments, DispatcherHandle, Submissions};
+use crate::dispatcher::{self, DispatcherArguments, DispatcherHandle, Scheduling, Submissions};
 use crate::launch::sealed::Term;
 use crate::world::{Stopwatch, World, blocking};
 
@@ -45,6 +45,8 @@ pub struct Candidate {
     pub stopwatch: Stopwatch,
     /// Makes submissions from records.
     pub submissions: Arc<dyn Submissions>,
+    /// How jobs get along with slots.
+    pub scheduling: Scheduling,
 }
 
 /// The lead.
@@ -164,6 +166,7 @@ impl Candidate {
             world: self.world.clone(),
             stopwatch: self.stopwatch,
             submissions: Arc::clone(&self.submissions),
+            scheduling: self.scheduling,
             deposed: Arc::new(move || told.notify_one()),
         };
         Ok(Attempt::Won(Box::new(Won { dispatcher: dispatcher::start(arguments).await?, epoch, deposed })))

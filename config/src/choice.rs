@@ -44,6 +44,28 @@ pub enum HighAvailability {
     ObjectStore,
 }
 
+/// How jobs get along with slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduler {
+    /// With fewer if there are too few.
+    Adaptive,
+    /// Only with all that they want.
+    Default,
+}
+
+impl Value for Scheduler {
+    const TYPE: &'static str = "Enum";
+    const FORM: &'static str = "adaptive or default";
+
+    fn parse(text: &str) -> Option<Self> {
+        match normal(text).as_str() {
+            "adaptive" => Some(Self::Adaptive),
+            "default" => Some(Self::Default),
+            _ => None,
+        }
+    }
+}
+
 impl Value for HighAvailability {
     const TYPE: &'static str = "Enum";
     const FORM: &'static str = "NONE or object-store (ZooKeeper and Kubernetes are not needed, nor supported)";

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::choice::{CheckpointMode, CheckpointRetention, HighAvailability, RestartStrategyKind};
+use crate::choice::{CheckpointMode, CheckpointRetention, HighAvailability, RestartStrategyKind, Scheduler};
 use crate::value::{
     Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
 };
@@ -229,6 +229,12 @@ keys! {
         /// Slots of a task manager: how many subtasks of each vertex it runs at the same time. `cores` is the number of
         /// processors.
         TASK_SLOTS: Parallelism = "taskmanager.numberOfTaskSlots", "cores";
+        /// How jobs get along with slots. `adaptive`: a job runs with fewer subtasks while there are too few slots for all, and is
+        /// scaled up when there are. `default`: it waits for all the slots that it wants.
+        SCHEDULER: Scheduler = "jobmanager.scheduler", "adaptive";
+        /// Adaptive scheduler: how long slots that are too few stay the same before a job is made to fit them; a lost node often
+        /// comes back. With all slots there it starts at once. Flink's default is 10 s.
+        STABILIZATION: Duration = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "3 s";
         /// Time between two signs of life of a node. Flink's default is 10 s; here a lost node is noticed within a second.
         HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", "100 ms";
         /// Time without a sign of life after which a node is lost. Flink's default is 50 s.

@@ -163,7 +163,8 @@ pub trait ClusterApi: Send + Sync + 'static {
     /// How many subtasks the vertices of a job may have.
     fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>>;
 
-    /// Says how many subtasks all vertices of a job may have from now on.
+    /// Says how many subtasks all vertices of a job may have from now on; answers once that is recorded. It runs with as many
+    /// as the greatest upper bound, or fewer while there are too few slots.
     fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()>;
 
     /// How the subtasks of a vertex spend their time.

@@ -12,9 +12,10 @@ use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::{ClusterLog, ClusterRecord, JobLog, JobRecord, KnownJob, TakenJob, TerminalState};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::fitting::Fit;
 use super::journal::{Journal, Next, Written};
 use super::message::{
-    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Submission, Submissions, SubmitReply,
+    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, Submission, Submissions, SubmitReply,
 };
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
@@ -46,16 +47,19 @@ pub struct DispatcherArguments {
     pub stopwatch: Stopwatch,
     /// Makes submissions from records.
     pub submissions: Arc<dyn Submissions>,
+    /// How jobs get along with slots.
+    pub scheduling: Scheduling,
     /// Called when a newer leader is there.
     pub deposed: Arc<dyn Fn() + Send + Sync>,
 }
 
-type Myself = ActorRef<DispatcherMessage>;
+pub(super) type Myself = ActorRef<DispatcherMessage>;
 
 /// A job.
-struct Dispatched {
-    handle: JobHandle,
-    ended: bool,
+pub(super) struct Dispatched {
+    pub handle: JobHandle,
+    pub ended: bool,
+    pub fit: Fit,
 }
 
 /// A job of the leader before.
@@ -68,18 +72,19 @@ struct Taking {
 /// The state of the dispatcher.
 pub struct DispatcherState {
     nodes: BTreeMap<NodeId, OfferedNode>,
-    slots: SlotPool,
+    pub(super) slots: SlotPool,
+    pub(super) scheduling: Scheduling,
     /// The oldest first.
-    jobs: Vec<Dispatched>,
+    pub(super) jobs: Vec<Dispatched>,
     /// Jobs of the leader before that do not run here yet.
     taking: BTreeMap<JobId, Taking>,
     /// Jobs that had ended before, as the log of the cluster remembers them.
     ended_before: BTreeMap<JobId, KnownJob>,
-    journal: Journal<After>,
+    pub(super) journal: Journal<After>,
     term: Term,
-    world: World,
+    pub(super) world: World,
     stopwatch: Stopwatch,
-    submissions: Arc<dyn Submissions>,
+    pub(super) submissions: Arc<dyn Submissions>,
     deposed: Arc<dyn Fn() + Send + Sync>,
     /// Jobs submitted so far, for their ids.
     submitted: u64,
@@ -95,11 +100,15 @@ impl Actor for Dispatcher {
         myself: Myself,
         arguments: DispatcherArguments,
     ) -> Result<DispatcherState, ActorProcessingErr> {
-        let DispatcherArguments { log, term, taken, world, stopwatch, submissions, deposed } = arguments;
+        let DispatcherArguments { log, term, taken, world, stopwatch, submissions, scheduling, deposed } = arguments;
         let ended = log.state().jobs.iter().filter(|(_, known)| known.ended.is_some());
         let mut state = DispatcherState {
             nodes: BTreeMap::new(),
-            slots: SlotPool::new(Spreading::Spread),
+            slots: match scheduling.adaptive {
+                true => SlotPool::new(Spreading::Spread).giving_parts(),
+                false => SlotPool::new(Spreading::Spread),
+            },
+            scheduling,
             jobs: Vec::new(),
             taking: BTreeMap::new(),
             ended_before: ended.map(|(job, known)| (*job, known.clone())).collect(),
@@ -126,15 +135,19 @@ impl Actor for Dispatcher {
         state: &mut DispatcherState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            DispatcherMessage::NodeJoined(node) => state.node_joined(node),
+            DispatcherMessage::NodeJoined(node) => state.node_joined(&myself, node),
             DispatcherMessage::NodeLost(process, reason) => {
-                state.node_lost(&process, &reason);
+                state.node_lost(&myself, &process, &reason);
             }
             DispatcherMessage::Submit(submission, reply) => state.submit(&myself, *submission, reply),
             DispatcherMessage::Prepared(prepared) => state.prepared(&myself, *prepared).await,
             DispatcherMessage::TakeUp(job) => state.take_up(&myself, job, None),
             DispatcherMessage::Recorded(written) => state.recorded(&myself, *written).await,
             DispatcherMessage::RecordAgain => state.write_record(&myself),
+            DispatcherMessage::Rescale(job, parallelism, reply) => state.rescale(&myself, job, parallelism, reply),
+            DispatcherMessage::Rescalable(job, made, reply) => state.rescalable(&myself, job, *made, reply),
+            DispatcherMessage::Stabilized(job, making) => state.stabilized(&myself, job, making),
+            DispatcherMessage::Remade(remade) => state.remade(&myself, *remade),
             DispatcherMessage::Ended(job) => state.ended(&myself, job).await,
             DispatcherMessage::Jobs(reply) => {
                 drop(reply.send(state.jobs.iter().map(|job| job.handle.clone()).collect()));
@@ -154,16 +167,16 @@ impl Actor for Dispatcher {
 }
 
 impl DispatcherState {
-    fn node_joined(&mut self, node: OfferedNode) {
+    fn node_joined(&mut self, myself: &Myself, node: OfferedNode) {
         tracing::info!(node = %node.process, slots = node.slots, "a task manager is there");
         let (process, slots) = (node.process.clone(), node.slots);
         self.nodes.insert(process.node.clone(), node);
         let grants = self.slots.join(process, slots);
-        self.grant(grants);
+        self.grant(myself, grants);
     }
 
     /// May be told more than once: first that the link broke, then that the process stays silent.
-    fn node_lost(&mut self, process: &NodeProcess, reason: &str) {
+    fn node_lost(&mut self, myself: &Myself, process: &NodeProcess, reason: &str) {
         if self.nodes.get(&process.node).is_none_or(|node| node.process != *process) {
             return;
         }
@@ -173,7 +186,7 @@ impl DispatcherState {
         for job in self.jobs.iter().filter(|job| !job.ended) {
             job.handle.node_lost(process.clone(), reason);
         }
-        self.grant(grants);
+        self.grant(myself, grants);
     }
 
     /// What can be wrong with a job is found before it is recorded.
@@ -243,7 +256,7 @@ impl DispatcherState {
         }
     }
 
-    fn write_record(&mut self, myself: &Myself) {
+    pub(super) fn write_record(&mut self, myself: &Myself) {
         let dispatcher = myself.clone();
         self.journal.go_on(move |written| {
             drop(dispatcher.cast(DispatcherMessage::Recorded(Box::new(written))));
@@ -253,6 +266,10 @@ impl DispatcherState {
     async fn recorded(&mut self, myself: &Myself, written: Written<After>) {
         match self.journal.written(written) {
             Next::Durable(After::Nothing) => {}
+            Next::Durable(After::Rescale(job, submission, reply)) => {
+                self.rescaled(myself, job, *submission);
+                drop(reply.send(Ok(())));
+            }
             Next::Durable(After::Start(job, sealed, reply)) => {
                 drop(reply.send(self.start(myself, job, *sealed).await));
             }
@@ -263,8 +280,11 @@ impl DispatcherState {
             }
             Next::Deposed(waiting) => {
                 for after in waiting {
-                    if let After::Start(_, _, reply) = after {
-                        drop(reply.send(Err(PortError::retry("another job manager leads now: submit it there"))));
+                    let elsewhere = || PortError::retry("another job manager leads now: ask that one");
+                    match after {
+                        After::Start(_, _, reply) => drop(reply.send(Err(elsewhere()))),
+                        After::Rescale(_, _, reply) => drop(reply.send(Err(elsewhere()))),
+                        After::Nothing => {}
                     }
                 }
                 (self.deposed)();
@@ -275,7 +295,7 @@ impl DispatcherState {
     }
 
     async fn start(&mut self, myself: &Myself, job: JobId, sealed: SealedJob) -> Result<JobHandle, PortError> {
-        let slots = sealed.slots();
+        let (slots, record) = (sealed.slots(), sealed.record().clone());
         let handle = sealed.start(self.world.clone(), self.stopwatch).await?.handle;
         let (waiting, dispatcher) = (handle.clone(), myself.clone());
         drop(tokio::spawn(async move {
@@ -283,9 +303,9 @@ impl DispatcherState {
             let _ended = waiting.outcome().await;
             drop(dispatcher.cast(DispatcherMessage::Ended(job)));
         }));
-        self.jobs.push(Dispatched { handle: handle.clone(), ended: false });
+        self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit: Fit::new(record, slots) });
         let grants = self.slots.claim(job, slots);
-        self.grant(grants);
+        self.grant(myself, grants);
         Ok(handle)
     }
 
@@ -300,7 +320,7 @@ impl DispatcherState {
         self.forget_surplus();
         self.write_record(myself);
         let grants = self.slots.release(job);
-        self.grant(grants);
+        self.grant(myself, grants);
     }
 
     /// Ended jobs are shown for a while, the newest of them.
@@ -328,14 +348,15 @@ impl DispatcherState {
         ended.chain(taking).map(|(job, known, trouble)| RememberedJob { job, known, trouble }).collect()
     }
 
-    /// Tells job masters which slots they may use.
-    fn grant(&self, grants: Vec<Grant>) {
+    /// Tells job masters which slots they may use, and has jobs made to fit.
+    pub(super) fn grant(&mut self, myself: &Myself, grants: Vec<Grant>) {
         for Grant { job, process, slots } in grants {
             let handle = self.jobs.iter().find(|known| known.handle.id() == job);
             if let (Some(known), Some(node)) = (handle, self.nodes.get(&process.node)) {
                 known.handle.node_joined(OfferedNode { slots, ..node.clone() });
             }
         }
+        self.adapt(myself);
     }
 
     fn step_down(&self) {

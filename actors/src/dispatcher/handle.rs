@@ -1,6 +1,6 @@
 //! What callers hold of the dispatcher: cheap to clone, every call a message.
 
-use millstream_runtime::ids::NodeProcess;
+use millstream_runtime::ids::{JobId, NodeProcess};
 use millstream_runtime::ports::PortError;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 
@@ -60,6 +60,14 @@ impl DispatcherHandle {
     /// When the dispatcher is gone.
     pub async fn remembered(&self) -> Result<Vec<RememberedJob>, PortError> {
         self.call(DispatcherMessage::Remembered).await
+    }
+
+    /// Runs a job at another parallelism from now on, from its newest checkpoint; answers when that is recorded.
+    ///
+    /// # Errors
+    /// When there is no such job, or it cannot run so.
+    pub async fn rescale(&self, job: JobId, parallelism: u32) -> Result<(), PortError> {
+        self.call(|reply| DispatcherMessage::Rescale(job, parallelism, reply)).await?
     }
 
     /// A newer leader is there: all jobs stop here, and nothing of that is recorded.

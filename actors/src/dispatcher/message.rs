@@ -1,6 +1,7 @@
 //! What the dispatcher is told: by users, by the node it runs on, and by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeProcess};
@@ -32,6 +33,34 @@ pub trait Submissions: Send + Sync {
     /// # Errors
     /// When this executable has no such job or is another build.
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError>;
+
+    /// The record of the same job at another parallelism.
+    fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord;
+}
+
+/// How jobs get along with slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Scheduling {
+    /// Too few slots run a job with less, and new ones scale it up again; else a job waits for all that it wants.
+    pub adaptive: bool,
+    /// How long fewer slots than wanted must stay the same before a job is made to fit.
+    pub stabilization: Duration,
+}
+
+impl Default for Scheduling {
+    fn default() -> Self {
+        Self { adaptive: true, stabilization: Duration::from_secs(3) }
+    }
+}
+
+/// A job made anew at another parallelism, or not.
+pub struct Remade {
+    /// The job.
+    pub job: JobId,
+    /// Which making it was: an older one counts for nothing.
+    pub making: u64,
+    /// What became of it.
+    pub submission: Result<Submission, PortError>,
 }
 
 /// Where the answer to a submission goes.
@@ -41,6 +70,8 @@ pub type SubmitReply = RpcReplyPort<Result<JobHandle, PortError>>;
 pub enum After {
     /// A job starts, and its submission is answered.
     Start(JobId, Box<SealedJob>, SubmitReply),
+    /// A job is to run at another parallelism, and whoever asked for it is answered.
+    Rescale(JobId, Box<Submission>, RpcReplyPort<Result<(), PortError>>),
     /// Nothing.
     Nothing,
 }
@@ -93,6 +124,14 @@ pub enum DispatcherMessage {
     Recorded(Box<Written<After>>),
     /// A record whose fate is not known is to be written again.
     RecordAgain,
+    /// Run a job at another parallelism from now on; answered when that is recorded.
+    Rescale(JobId, u32, RpcReplyPort<Result<(), PortError>>),
+    /// What a job is to be at another parallelism was made, or not.
+    Rescalable(JobId, Box<Result<Submission, PortError>>, RpcReplyPort<Result<(), PortError>>),
+    /// The slots that a job has were the same for long enough.
+    Stabilized(JobId, u64),
+    /// A job was made anew, to fit its slots.
+    Remade(Box<Remade>),
     /// A job has ended.
     Ended(JobId),
     /// All jobs, the newest last; ended ones too.

@@ -4,13 +4,15 @@
 //! - [`message`]: what it is told
 //! - [`journal`]: the log of the cluster: nothing is promised before its record
 //! - [`actor`]: the loop
+//! - `fitting`: jobs at the parallelism that they are wanted at, or that their slots allow
 //! - [`handle`]: what callers hold
 
 pub mod actor;
+mod fitting;
 pub mod handle;
 pub mod journal;
 pub mod message;
 
 pub use actor::DispatcherArguments;
 pub use handle::{DispatcherHandle, start};
-pub use message::{DispatcherMessage, NodeReport, RememberedJob, Submission, Submissions};
+pub use message::{DispatcherMessage, NodeReport, RememberedJob, Scheduling, Submission, Submissions};

@@ -254,6 +254,14 @@ impl JobMasterState {
                 self.job.cancel_requested(now_ms, &mut commands);
                 self.carry_out_job(myself, commands).await;
             }
+            JobMasterMessage::Redeploy(graph, record) => {
+                // What is left of the attempt before is known by its number, whatever the graph says.
+                self.blueprint.graph = graph;
+                self.blueprint.record = *record;
+                let mut commands = Vec::new();
+                self.job.redeploy(now_ms, &mut commands);
+                self.carry_out_job(myself, commands).await;
+            }
             JobMasterMessage::StepDown => {
                 let mut commands = Vec::new();
                 self.job.leadership_lost(now_ms, &mut commands);

@@ -1,8 +1,12 @@
 //! What callers hold of a running job: cheap to clone, every call a message.
 
+use std::sync::Arc;
+
 use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{CheckpointId, JobId, NodeProcess};
 use millstream_runtime::job::JobStatus;
+use millstream_state::log::JobRecord;
 use ractor::ActorRef;
 
 use super::deployment::OfferedNode;
@@ -92,6 +96,11 @@ impl JobHandle {
     /// A process is lost; whatever ran there has failed.
     pub fn node_lost(&self, process: NodeProcess, reason: &str) {
         drop(self.master.cast(JobMasterMessage::NodeLost(process, reason.to_owned())));
+    }
+
+    /// Runs with this graph from now on: the same job at another parallelism, from its newest checkpoint.
+    pub fn redeploy(&self, graph: Arc<JobGraph>, record: JobRecord) {
+        drop(self.master.cast(JobMasterMessage::Redeploy(graph, Box::new(record))));
     }
 
     /// Another leader goes on with the job: it stops here, and nothing of that is recorded.

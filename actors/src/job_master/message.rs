@@ -1,9 +1,13 @@
 //! What the job master is told. Everything from subtasks carries their attempt; late messages change nothing.
 
+use std::sync::Arc;
+
 use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, NodeId, NodeProcess};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::time::Timestamp;
+use millstream_state::log::JobRecord;
 use ractor::RpcReplyPort;
 
 use super::deployment::OfferedNode;
@@ -56,6 +60,8 @@ pub enum JobMasterMessage {
     Cancel(RpcReplyPort<JobOutcome>),
     /// Tell when the job has ended.
     Await(RpcReplyPort<JobOutcome>),
+    /// Run with this graph from now on, at another parallelism, and tell nodes this record of it.
+    Redeploy(Arc<JobGraph>, Box<JobRecord>),
     /// Another leader goes on with the job: stop without a record.
     StepDown,
     /// What REST shows.

@@ -52,6 +52,8 @@ pub(super) enum Command {
     Savepoint(Savepoint),
     /// Stop a job with a savepoint.
     Stop(Stop),
+    /// Run a job of a cluster at another parallelism from now on.
+    Rescale(Rescale),
     /// Cancel a job, without a savepoint.
     Cancel(OfJob),
     /// Print a table that a job has written, a row a line.
@@ -101,6 +103,15 @@ pub(super) struct Settings {
     /// Set a key of the configuration; wins over file and environment.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     pub define: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rescale {
+    #[command(flatten)]
+    pub job: OfJob,
+    /// Number of subtasks of each operator.
+    #[arg(short, long, value_name = "N")]
+    pub parallelism: u32,
 }
 
 #[derive(Debug, Args)]

@@ -139,6 +139,7 @@ fn carry_out(arguments: Arguments, jobs: Vec<Job>, program: String) -> Result<u8
             (None, None) => Err(Error::usage("name a job, or `inspect` and a path").into()),
         },
         Some(Command::Stop(stop)) => remote::stop(&stop).map(done),
+        Some(Command::Rescale(rescale)) => remote::rescale(&rescale).map(done),
         Some(Command::Cancel(job)) => remote::cancel(&job).map(done),
         Some(Command::Table { path, json }) => local::table(&path, json).map(done),
     }

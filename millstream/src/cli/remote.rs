@@ -6,7 +6,7 @@ use millstream_config::{Configuration, Origin, Setting, keys};
 use millstream_state::blob::Location;
 
 use super::Failure;
-use super::arguments::{OfJob, Remote, Savepoint, Stop, Submit};
+use super::arguments::{OfJob, Remote, Rescale, Savepoint, Stop, Submit};
 use super::configuration;
 use crate::client::{self, Client, Patience, Reply, Submission};
 use crate::error::Error;
@@ -84,6 +84,11 @@ pub(super) fn savepoint(savepoint: &Savepoint, id: &str) -> Result<(), Failure> 
 pub(super) fn stop(stop: &Stop) -> Result<(), Failure> {
     let OfJob { id, remote } = &stop.job;
     print(client(remote)?.stop(id, stop.target.as_deref(), stop.drain)?, remote)
+}
+
+pub(super) fn rescale(rescale: &Rescale) -> Result<(), Failure> {
+    let Rescale { job: OfJob { id, remote }, parallelism } = rescale;
+    print(client(remote)?.rescale(id, *parallelism)?, remote)
 }
 
 pub(super) fn cancel(job: &OfJob) -> Result<(), Failure> {

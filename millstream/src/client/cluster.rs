@@ -153,6 +153,15 @@ impl JobClient {
         self.place(self.client.make_stop(self.id, folder, drain)?.0)
     }
 
+    /// Runs the job with so many subtasks a vertex from now on, from its newest checkpoint; with fewer while there are too few
+    /// slots. Answers when that is recorded.
+    ///
+    /// # Errors
+    /// When no leader answers in time, the job has ended, or it cannot run so.
+    pub fn rescale(&self, parallelism: u32) -> Result<(), Error> {
+        self.client.make_rescale(self.id, parallelism).map(drop)
+    }
+
     /// Cancels the job and waits until it has ended.
     ///
     /// # Errors

@@ -154,6 +154,23 @@ impl Client {
         self.make_stop(job_id(job)?, folder, drain).map(reply)
     }
 
+    /// Runs a job with so many subtasks a vertex from now on, from its newest checkpoint.
+    ///
+    /// # Errors
+    /// When the server is not reachable, does not know the job, or it cannot run so.
+    pub fn rescale(&self, job: &str, parallelism: u32) -> Result<Reply, Error> {
+        let body = self.make_rescale(job_id(job)?, parallelism)?;
+        Ok(Reply { text: format!("rescaled: {job} to parallelism {parallelism}\n"), body })
+    }
+
+    fn make_rescale(&self, job: JobId, parallelism: u32) -> Result<String, Error> {
+        let path = format!("/jobs/{job}/resource-requirements");
+        let now: serde_json::Map<String, serde_json::Value> = self.parse(&self.rest.get(&path)?)?;
+        let bounds = serde_json::json!({ "parallelism": { "lowerBound": 1, "upperBound": parallelism } });
+        let wanted: serde_json::Map<_, _> = now.into_iter().map(|(vertex, _)| (vertex, bounds.clone())).collect();
+        self.rest.put(&path, &serde_json::Value::Object(wanted).to_string())
+    }
+
     /// Cancels a job.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ pub struct Rest {
 enum Asked<'a> {
     Get,
     Post(&'a str),
+    Put(&'a str),
     Patch,
 }
 
@@ -92,6 +93,10 @@ impl Rest {
         self.ask(Asked::Post(body), path)
     }
 
+    pub(super) fn put(&self, path: &str, body: &str) -> Result<String, Error> {
+        self.ask(Asked::Put(body), path)
+    }
+
     pub(super) fn patch(&self, path: &str) -> Result<String, Error> {
         self.ask(Asked::Patch, path)
     }
@@ -123,6 +128,7 @@ impl Rest {
             let answer = match asked {
                 Asked::Get => self.agent.get(&url).call(),
                 Asked::Post(body) => self.agent.post(&url).content_type("application/json").send(body),
+                Asked::Put(body) => self.agent.put(&url).content_type("application/json").send(body),
                 Asked::Patch => self.agent.patch(&url).send_empty(),
             };
             let answer = answer.map_err(|error| self.unanswered(asked, hop, &error))?;

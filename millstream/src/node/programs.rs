@@ -160,6 +160,12 @@ impl Submissions for Compiled {
         let (graph, options) = self.make(record).map_err(refused)?;
         Ok(Submission { record: record.clone(), graph, options })
     }
+
+    fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord {
+        let mut rescaled = record.clone();
+        rescaled.configuration.insert(keys::PARALLELISM.name.to_string(), parallelism.to_string());
+        rescaled
+    }
 }
 
 fn is_of_jobs(key: &str) -> bool {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_actors::dispatcher::Scheduling;
 use millstream_actors::leadership::{Candidate, Role};
 use millstream_actors::metrics::Registry;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World, blocking};
 use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, NetSeed, Options, Setup, udp_socket};
+use millstream_config::choice::Scheduler;
 use millstream_config::node::{HighAvailabilitySettings, NodeSettings};
 use millstream_config::{Configuration, keys};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
@@ -230,6 +232,10 @@ impl Ground {
             world: self.world.clone(),
             stopwatch: self.stopwatch,
             submissions: Arc::<Compiled>::clone(&self.programs),
+            scheduling: Scheduling {
+                adaptive: self.configuration.get(&keys::SCHEDULER) == Scheduler::Adaptive,
+                stabilization: self.configuration.get(&keys::STABILIZATION),
+            },
         };
         drop(tokio::spawn(candidate.run(role)));
         drop(tokio::spawn(tell_the_node(node.clone(), is)));

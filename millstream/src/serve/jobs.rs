@@ -51,6 +51,17 @@ impl Jobs {
         }
     }
 
+    /// Runs a job at another parallelism from now on.
+    pub async fn rescale(&self, job: JobId, parallelism: u32) -> Result<(), ApiError> {
+        match self {
+            Self::Embedded { .. } => Err(ApiError::Conflict(
+                "this process runs one job as it was started: stop it with a savepoint, and run it from that with -p"
+                    .to_string(),
+            )),
+            Self::Dispatched(dispatcher) => dispatcher.rescale(job, parallelism).await.map_err(refusal),
+        }
+    }
+
     async fn running(&self, job: JobId) -> Result<Option<JobHandle>, ApiError> {
         Ok(self.all().await?.into_iter().find(|known| known.id() == job))
     }

@@ -223,14 +223,12 @@ impl ClusterApi for Leader {
                     "the requirements of vertex {missing} are missing: give all"
                 )));
             }
-            // What is required already is required again.
-            let met =
-                present.iter().all(|(vertex, now)| (wanted[vertex].lower..=wanted[vertex].upper).contains(&now.upper));
-            let advice = format!(
-                "Job {job} cannot get another parallelism while it runs: stop it with a savepoint, and submit it from there with \
-                 the parallelism wanted"
-            );
-            if met { Ok(()) } else { Err(ApiError::Conflict(advice)) }
+            if present.iter().all(|(vertex, now)| wanted[vertex].upper == now.upper) {
+                return Ok(());
+            }
+            // All operators that do not set their own number have the same.
+            let parallelism = wanted.values().map(|bounds| bounds.upper).max().unwrap_or(1);
+            self.jobs.rescale(job, parallelism).await
         })
     }
 

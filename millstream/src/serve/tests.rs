@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Submission, Submissions};
+use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Scheduling, Submission, Submissions};
 use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::launch::LaunchOptions;
 use millstream_actors::launch::sealed::Term;
@@ -97,6 +97,10 @@ impl Submissions for NoneBefore {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
         Err(PortError::give_up(format!("{} was never submitted", record.name)))
     }
+
+    fn rescaled(&self, record: &JobRecord, _parallelism: u32) -> JobRecord {
+        record.clone()
+    }
 }
 
 /// The dispatcher of the only job manager: the log of its cluster lies in memory.
@@ -118,6 +122,7 @@ async fn dispatcher(world: World, before: Vec<ClusterRecord>) -> DispatcherHandl
         world,
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
+        scheduling: Scheduling { adaptive: false, ..Scheduling::default() },
         deposed: Arc::new(|| panic!("nobody else leads")),
     };
     dispatcher::start(arguments).await.unwrap()
@@ -252,7 +257,7 @@ fn jobs_of_a_dispatcher_are_shown_with_the_nodes_and_figures_of_their_subtasks()
         leader.require_resources(steady, present.clone()).await.unwrap();
         let more = present.keys().map(|vertex| (*vertex, ParallelismBounds { lower: 2, upper: 2 })).collect();
         let refused = leader.require_resources(steady, more).await;
-        assert!(matches!(refused, Err(ApiError::Conflict(told)) if told.contains("with a savepoint")));
+        assert!(matches!(refused, Err(ApiError::Internal(told)) if told.contains("never submitted")));
         assert!(matches!(leader.require_resources(steady, BTreeMap::new()).await, Err(ApiError::BadRequest(_))));
         let unknown = BTreeMap::from([(VertexId([9; 16]), present[&source])]);
         assert!(matches!(leader.require_resources(steady, unknown).await, Err(ApiError::NotFound(_))));

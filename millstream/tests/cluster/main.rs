@@ -39,13 +39,15 @@ impl Victim {
 }
 
 fn kill(cluster: &Cluster, victim: Victim) {
+    // One that was killed a moment ago may not be back yet: the job runs with the others.
+    let running = |node: String| until("the node is back", || Some(cluster.pid(&node)).filter(|pid| is_alive(*pid)));
     match victim {
-        Victim::TaskManager(number) => signal(cluster.pid(&format!("task-manager-{number}")), "KILL"),
-        Victim::Leader => signal(cluster.pid(&format!("job-manager-{}", cluster.leader())), "KILL"),
+        Victim::TaskManager(number) => signal(running(format!("task-manager-{number}")), "KILL"),
+        Victim::Leader => signal(running(format!("job-manager-{}", cluster.leader())), "KILL"),
         Victim::All => {
             let managers = (0..SHAPE.job_managers).map(|number| format!("job-manager-{number}"));
             let workers = (0..SHAPE.task_managers).map(|number| format!("task-manager-{number}"));
-            let pids: Vec<u32> = managers.chain(workers).map(|node| cluster.pid(&node)).collect();
+            let pids: Vec<u32> = managers.chain(workers).map(running).collect();
             pids.into_iter().for_each(|pid| signal(pid, "KILL"));
         }
     }
@@ -80,6 +82,7 @@ fn a_job_survives_the_loss_of_task_managers_of_leaders_and_of_all_processes() {
 #[test]
 #[ignore = "takes minutes: cargo xtask torture"]
 fn two_jobs_survive_fifty_kills_of_task_managers_of_leaders_and_of_all_processes() {
+    let program = support::workload::built("user-sessions");
     let mut random = Random::new(5);
     let cluster = Cluster::start("fraud", Path::new(MILLSTREAM), &SHAPE);
     let mut killed = 0;
@@ -91,7 +94,6 @@ fn two_jobs_survive_fifty_kills_of_task_managers_of_leaders_and_of_all_processes
         }
     }
     drop(cluster);
-    let program = support::workload::built("user-sessions");
     let cluster = Cluster::start("sessions", &program, &SHAPE);
     while killed < 50 {
         let job = Sessions::new("cluster-sessions", 60_000);
@@ -117,6 +119,30 @@ fn a_leader_that_slept_through_a_takeover_is_refused_and_follows() {
     assert!(cluster.until_new_checkpoint(&id));
     cluster.until_finished(&id);
     assert_eq!(cluster.leader(), second);
+    // Whoever asks the one that slept is sent on.
+    let listed = cluster.command(first, &["list", "--json"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(&id), "{}", String::from_utf8_lossy(&listed.stderr));
+    job.check();
+}
+
+#[test]
+fn a_job_is_rescaled_in_place_and_runs_with_the_slots_that_are_left() {
+    let shape = Shape { job_managers: 1, task_managers: 2, slots: 2, restart: false };
+    let job = Fraud::new("cluster-rescaled", 24_000, 13);
+    let cluster = Cluster::start("rescaled", Path::new(MILLSTREAM), &shape);
+    let id = job.submit(&cluster, RATE);
+    cluster.until_parallelism(&id, 3);
+    for parallelism in [4, 1, 3] {
+        assert!(cluster.until_new_checkpoint(&id));
+        let asked = cluster.command(0, &["rescale", &id, "-p", &parallelism.to_string()]);
+        assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        cluster.until_parallelism(&id, parallelism);
+    }
+    assert!(cluster.until_new_checkpoint(&id));
+    signal(cluster.pid("task-manager-1"), "KILL");
+    cluster.until_parallelism(&id, 2);
+    assert!(cluster.until_new_checkpoint(&id));
+    cluster.until_finished(&id);
     job.check();
 }
 

@@ -147,6 +147,18 @@ impl Cluster {
         Some(self.ask(&format!("/jobs/{job}/status"))?.1["status"].as_str()?.to_string())
     }
 
+    /// Waits until a job runs with so many subtasks in its widest vertex.
+    pub fn until_parallelism(&self, job: &str, parallelism: u64) {
+        until(&format!("the job runs with {parallelism} subtasks a vertex"), || {
+            let (_, told) = self.ask(&format!("/jobs/{job}"))?;
+            let vertices = told["vertices"].as_array()?;
+            // The rules are read to their end early.
+            let runs = |vertex: &Value| vertex["status"] == "RUNNING" || vertex["status"] == "FINISHED";
+            let widest = vertices.iter().filter_map(|vertex| vertex["parallelism"].as_u64()).max()?;
+            (told["state"] == "RUNNING" && widest == parallelism && vertices.iter().all(runs)).then_some(())
+        });
+    }
+
     /// The number of the newest completed checkpoint; 0 before the first.
     pub fn newest_checkpoint(&self, job: &str) -> Option<u64> {
         let (_, statistics) = self.ask(&format!("/jobs/{job}/checkpoints"))?;
@@ -190,7 +202,7 @@ fn file(shape: &Shape, servers: &[Rest]) -> String {
     let (leading, working) = ports.split_at(shape.job_managers);
     let managers: Vec<String> = leading.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut text = format!(
-        "cluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"checkpoints\"\nexecution.checkpointing.savepoint-dir = \"savepoints\"\n",
+        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout = \"500 ms\"\ncluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"checkpoints\"\nexecution.checkpointing.savepoint-dir = \"savepoints\"\n",
         managers.join(";")
     );
     if shape.job_managers > 1 {

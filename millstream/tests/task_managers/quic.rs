@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Submission, Submissions};
+use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Scheduling, Submission, Submissions};
 use millstream_actors::launch::sealed::Term;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::protocol::deploy::Recorded;
@@ -106,6 +106,10 @@ impl Submissions for NoneBefore {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
         Err(PortError::give_up(format!("{} was never submitted", record.name)))
     }
+
+    fn rescaled(&self, record: &JobRecord, _parallelism: u32) -> JobRecord {
+        record.clone()
+    }
 }
 
 /// The dispatcher of the only job manager: the log of its cluster lies in memory.
@@ -122,6 +126,7 @@ async fn dispatcher_of(ground: &Ground) -> DispatcherHandle {
         world: ground.world("leader"),
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
+        scheduling: Scheduling { adaptive: false, ..Scheduling::default() },
         deposed: Arc::new(|| panic!("nobody else leads")),
     };
     dispatcher::start(arguments).await.expect("it starts")

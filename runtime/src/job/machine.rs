@@ -298,6 +298,21 @@ impl Job {
         Reply::Accepted
     }
 
+    /// The job is to run at another parallelism: its subtasks make room for others. This is no failure, so no strategy is
+    /// asked; a job that is about to restart anyway does so when it would have.
+    pub fn redeploy(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        match self.goal {
+            Goal::Run if !self.stopping && self.attempt.is_some() => {
+                self.goal = Goal::Restart { at_ms: now_ms };
+                self.enter(JobStatus::Restarting, now_ms);
+                self.cancel_subtasks(out);
+                self.go_on(now_ms, out);
+                Reply::Accepted
+            }
+            Goal::Run | Goal::Restart { .. } | Goal::End(_) => Reply::Ignored,
+        }
+    }
+
     /// The savepoint of a stop is durable: the subtasks will finish.
     pub fn stop_savepoint_done(&mut self, attempt: AttemptId) -> Reply {
         if self.attempt != Some(attempt) {

@@ -1,9 +1,10 @@
 //! Who has which slots: nodes come and go with theirs, jobs claim as many as their widest vertex has subtasks. A job gets
-//! all that it lacks or nothing, so that two jobs never wait for each other's halves. Fed by the dispatcher.
+//! all that it lacks or nothing, so that two jobs never wait for each other's halves; or what there is, where jobs run with
+//! less. Fed by the dispatcher.
 //!
 //! Invariant: no node has given more slots than it has, and none is given twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::placement::{SlotOffer, Spreading, take_slots};
 use crate::ids::{JobId, NodeId, NodeProcess};
@@ -33,6 +34,8 @@ pub struct SlotPool {
     /// In the order in which the jobs came: the first is served first.
     claims: Vec<Claim>,
     spreading: Spreading,
+    /// Whether a job gets what there is when that is less than it lacks.
+    partial: bool,
 }
 
 impl SlotPool {
@@ -40,6 +43,12 @@ impl SlotPool {
     #[must_use]
     pub fn new(spreading: Spreading) -> Self {
         Self { spreading, ..Self::default() }
+    }
+
+    /// A job gets what there is, also when that is less than it lacks: for jobs that run with less.
+    #[must_use]
+    pub fn giving_parts(self) -> Self {
+        Self { partial: true, ..self }
     }
 
     /// A node is there with its slots, which one process never changes. It takes the place of an older process, whose slots nobody has any more.
@@ -66,13 +75,45 @@ impl SlotPool {
         }
     }
 
-    /// A job wants so many slots.
+    /// A job wants so many slots; what it has beyond that it gives back, from the nodes where it has most.
     pub fn claim(&mut self, job: JobId, wanted: u32) -> Vec<Grant> {
-        match self.claims.iter_mut().find(|claim| claim.job == job) {
-            Some(claim) => claim.wanted = wanted,
-            None => self.claims.push(Claim { job, wanted, held: BTreeMap::new() }),
+        let mut grants = match self.claims.iter().position(|claim| claim.job == job) {
+            Some(index) => {
+                self.claims[index].wanted = wanted;
+                self.shrink(index)
+            }
+            None => {
+                self.claims.push(Claim { job, wanted, held: BTreeMap::new() });
+                Vec::new()
+            }
+        };
+        grants.extend(self.fill());
+        grants
+    }
+
+    fn shrink(&mut self, index: usize) -> Vec<Grant> {
+        let claim = &mut self.claims[index];
+        let mut touched = BTreeSet::new();
+        while claim.held.values().sum::<u32>() > claim.wanted {
+            let most = claim.held.iter().max_by_key(|(node, slots)| (**slots, *node)).map(|(node, _)| node.clone());
+            let node = most.expect("it has slots");
+            *claim.held.get_mut(&node).expect("just seen") -= 1;
+            touched.insert(node);
         }
-        self.fill()
+        let grant = |node: NodeId| {
+            let slots = claim.held[&node];
+            Grant { job: claim.job, process: self.nodes[&node].0.clone(), slots }
+        };
+        let grants = touched.into_iter().map(grant).collect();
+        claim.held.retain(|_, slots| *slots > 0);
+        grants
+    }
+
+    /// Slots that a job has.
+    #[must_use]
+    pub fn held(&self, job: JobId) -> u32 {
+        let claim = self.claims.iter().find(|claim| claim.job == job);
+        claim.map_or(0, |claim| claim.held.values().sum())
     }
 
     /// A job has ended: its slots go to those that wait.
@@ -103,6 +144,8 @@ impl SlotPool {
             let missing = self.claims[index].wanted.saturating_sub(held);
             let offer = |node: &NodeId| SlotOffer { node: node.clone(), slots: self.free(node) };
             let offers: Vec<SlotOffer> = self.nodes.keys().map(offer).collect();
+            let free: u32 = offers.iter().map(|offer| offer.slots).sum();
+            let missing = if self.partial { missing.min(free) } else { missing };
             let Ok(taken) = take_slots(&offers, missing, self.spreading) else { continue };
             let mut touched: Vec<NodeId> = taken.clone();
             touched.dedup();
@@ -157,6 +200,31 @@ mod tests {
         assert_eq!(pool.join(process("b", 2), 1), [grant("two", process("b", 2), 1)]);
         assert_eq!(pool.lose(&process("b", 1)), [], "that one was lost before");
         assert_eq!(pool.join(process("b", 3), 1), [grant("two", process("b", 3), 1)], "a restart nobody noticed");
+    }
+
+    #[test]
+    fn a_job_that_runs_with_less_gets_what_there_is_and_the_rest_when_it_comes() {
+        let mut pool = SlotPool::new(Spreading::Spread).giving_parts();
+        assert_eq!(pool.join(process("a", 1), 2), []);
+        assert_eq!(pool.claim(job("one"), 3), [grant("one", process("a", 1), 2)]);
+        assert_eq!(pool.claim(job("two"), 1), [], "the first is served first");
+        assert_eq!(pool.join(process("b", 1), 2), [grant("one", process("b", 1), 1), grant("two", process("b", 1), 1)]);
+        assert_eq!((pool.held(job("one")), pool.held(job("two"))), (3, 1));
+    }
+
+    #[test]
+    fn a_job_that_wants_less_gives_slots_back_to_those_that_wait() {
+        let mut pool = SlotPool::new(Spreading::Spread);
+        pool.join(process("a", 1), 2);
+        pool.join(process("b", 1), 2);
+        pool.claim(job("one"), 4);
+        pool.claim(job("two"), 1);
+        let grants = pool.claim(job("one"), 2);
+        assert_eq!(
+            grants,
+            [grant("one", process("a", 1), 1), grant("one", process("b", 1), 1), grant("two", process("a", 1), 1)]
+        );
+        assert_eq!(pool.held(job("one")), 2);
     }
 
     #[test]

@@ -53,6 +53,13 @@ pub enum ClusterRecord {
         /// What it is made from.
         record: Box<JobRecord>,
     },
+    /// A job is to run at another parallelism: it is made from this from here on.
+    Rescaled {
+        /// The job.
+        job: JobId,
+        /// What it is made from.
+        record: Box<JobRecord>,
+    },
     /// A job is over and is never run again.
     Ended {
         /// The job.
@@ -118,6 +125,11 @@ impl Replayed for ClusterState {
             ClusterRecord::Submitted { job, record } => {
                 // The same job once more, by a client that had no answer, changes nothing.
                 self.jobs.entry(*job).or_insert_with(|| KnownJob { record: (**record).clone(), ended: None });
+            }
+            ClusterRecord::Rescaled { job, record } => {
+                if let Some(known) = self.jobs.get_mut(job) {
+                    known.record = (**record).clone();
+                }
             }
             ClusterRecord::Ended { job, state } => {
                 if let Some(known) = self.jobs.get_mut(job) {
