@@ -1,5 +1,6 @@
 //! What scrapers and REST read from a registry while subtasks come and go.
 
+use millstream_runtime::chain::source::SourceFigures;
 use millstream_runtime::ids::{SubtaskIndex, VertexId};
 
 use super::*;
@@ -62,12 +63,13 @@ fn every_scope_has_its_prefix() {
     let source = registry.source(&task(0, 0), "a", 0);
     let job = registry.job(&task(0, 0).job);
     let cluster = registry.cluster();
-    source.set_pending(Some(3), None);
+    let figures = SourceFigures { records: 3, event_time: None, watermark: 0, splits_finished: 0, pending_bytes: None };
+    source.update(&figures, 0);
     job.set_restarts(2);
     cluster.set_slots(1, 4);
     let text = registry.prometheus().expect("not shut down");
     for (name, value) in [
-        ("flink_taskmanager_job_task_operator_pendingRecords", " 3"),
+        ("flink_taskmanager_job_task_operator_numRecordsIn", " 3"),
         ("flink_jobmanager_job_numRestarts", " 2"),
         ("flink_jobmanager_taskSlotsTotal", " 4"),
         ("flink_jobmanager_taskSlotsAvailable", " 1"),
@@ -109,7 +111,9 @@ fn rest_and_prometheus_tell_the_same_after_a_sample() {
     let source = registry.source(&scope, "my source", 1_000);
     metrics.enter(Phase::Busy, 0);
     metrics.add_out(500, 0);
-    source.emitted(500, 0, Some(900), 1_000);
+    let figures =
+        SourceFigures { records: 500, event_time: Some(900), watermark: 0, splits_finished: 0, pending_bytes: None };
+    source.update(&figures, 1_000);
     registry.sample(Now { wall_ms: 3_000, monotonic_ns: 2_000_000_000 });
     let values = registry.task_values(scope.job.job, scope.subtask).expect("runs here");
     let value = |name: &str| values.get(name).map(String::as_str);

@@ -1,26 +1,24 @@
-//! What a source tells about itself, as FLIP-33 names it. Written by the actor of a source subtask.
+//! What a source tells about itself, as FLIP-33 names it, as far as the runtime knows it. Written by the actor of a source
+//! subtask.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
+use millstream_runtime::chain::source::SourceFigures;
+use millstream_runtime::time::{MAX_TIMESTAMP, MIN_TIMESTAMP};
 
 use super::instrument::{Instrument, Measured, Now, Read};
 
 /// No value yet.
-const UNKNOWN: i64 = -1;
+const UNKNOWN: i64 = i64::MIN;
 
 /// Counters and gauges of one source operator in one subtask.
 #[derive(Debug)]
 pub struct SourceMetrics {
     records_in: AtomicU64,
-    bytes_in: AtomicU64,
-    record_errors: AtomicU64,
     splits_processed: AtomicU64,
     emit_lag_ms: AtomicI64,
-    fetch_lag_ms: AtomicI64,
     watermark: AtomicI64,
     last_emit_ms: AtomicI64,
-    pending_records: AtomicI64,
     pending_bytes: AtomicI64,
 }
 
@@ -28,14 +26,10 @@ pub struct SourceMetrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceReading {
     records_in: u64,
-    bytes_in: u64,
-    record_errors: u64,
     splits_processed: u64,
     emit_lag_ms: Option<i64>,
-    fetch_lag_ms: Option<i64>,
     watermark_lag_ms: Option<i64>,
     idle_ms: i64,
-    pending_records: Option<i64>,
     pending_bytes: Option<i64>,
 }
 
@@ -45,55 +39,27 @@ impl SourceMetrics {
     pub fn new(now_ms: i64) -> Self {
         Self {
             records_in: AtomicU64::new(0),
-            bytes_in: AtomicU64::new(0),
-            record_errors: AtomicU64::new(0),
             splits_processed: AtomicU64::new(0),
-            emit_lag_ms: AtomicI64::new(i64::MIN),
-            fetch_lag_ms: AtomicI64::new(i64::MIN),
+            emit_lag_ms: AtomicI64::new(UNKNOWN),
             watermark: AtomicI64::new(MIN_TIMESTAMP),
             last_emit_ms: AtomicI64::new(now_ms),
-            pending_records: AtomicI64::new(UNKNOWN),
             pending_bytes: AtomicI64::new(UNKNOWN),
         }
     }
 
-    /// A batch was emitted; `event_time` is the time of its last record, if records have one.
-    #[inline]
-    pub fn emitted(&self, records: u64, bytes: u64, event_time: Option<Timestamp>, now_ms: i64) {
-        self.records_in.fetch_add(records, Relaxed);
-        self.bytes_in.fetch_add(bytes, Relaxed);
-        self.last_emit_ms.store(now_ms, Relaxed);
-        if let Some(event_time) = event_time {
-            self.emit_lag_ms.store(now_ms.saturating_sub(event_time), Relaxed);
+    /// What the source tells after a step. Called by one actor.
+    pub fn update(&self, figures: &SourceFigures, now_ms: i64) {
+        let before = self.records_in.swap(figures.records, Relaxed);
+        if figures.records > before {
+            self.last_emit_ms.store(now_ms, Relaxed);
+            if let Some(event_time) = figures.event_time {
+                self.emit_lag_ms.store(now_ms.saturating_sub(event_time), Relaxed);
+            }
         }
-    }
-
-    /// Records were fetched, the last of them of this event time.
-    pub fn fetched(&self, event_time: Timestamp, now_ms: i64) {
-        self.fetch_lag_ms.store(now_ms.saturating_sub(event_time), Relaxed);
-    }
-
-    /// Records could not be decoded.
-    pub fn add_errors(&self, records: u64) {
-        self.record_errors.fetch_add(records, Relaxed);
-    }
-
-    /// A split was read to its end.
-    pub fn split_finished(&self) {
-        self.splits_processed.fetch_add(1, Relaxed);
-    }
-
-    /// The source emitted a watermark.
-    #[inline]
-    pub fn set_watermark(&self, watermark: Timestamp) {
-        self.watermark.store(watermark, Relaxed);
-    }
-
-    /// What is known to wait at the outside.
-    pub fn set_pending(&self, records: Option<u64>, bytes: Option<u64>) {
-        let number = |pending: Option<u64>| pending.and_then(|n| i64::try_from(n).ok()).unwrap_or(UNKNOWN);
-        self.pending_records.store(number(records), Relaxed);
-        self.pending_bytes.store(number(bytes), Relaxed);
+        self.splits_processed.store(figures.splits_finished, Relaxed);
+        self.watermark.store(figures.watermark, Relaxed);
+        let pending_bytes = figures.pending_bytes.and_then(|bytes| i64::try_from(bytes).ok());
+        self.pending_bytes.store(pending_bytes.unwrap_or(UNKNOWN), Relaxed);
     }
 }
 
@@ -107,34 +73,27 @@ impl Measured for SourceMetrics {
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Metric] = &[
         Metric::new("numRecordsIn", "{record}", "Records read from outside.", Read::Counter(|r| r.records_in)),
-        Metric::new("numBytesIn", "By", "Bytes read from outside.", Read::Counter(|r| r.bytes_in)),
-        Metric::new("numRecordsInErrors", "{record}", "Records that could not be decoded.", Read::Counter(|r| r.record_errors)),
         Metric::new("numSplitsProcessed", "{split}", "Splits read to their end.", Read::Counter(|r| r.splits_processed)),
-        Metric::new("currentFetchEventTimeLag", "ms", "Time of the fetch minus event time.", Read::Gauge(|r| r.fetch_lag_ms)),
         Metric::new("currentEmitEventTimeLag", "ms", "Time of the emission minus event time.", Read::Gauge(|r| r.emit_lag_ms)),
         Metric::new("watermarkLag", "ms", "Time now minus watermark.", Read::Gauge(|r| r.watermark_lag_ms)),
         Metric::new("sourceIdleTime", "ms", "Time since the last record.", Read::Gauge(|r| Some(r.idle_ms))),
-        Metric::new("pendingRecords", "{record}", "Records known to wait outside.", Read::Gauge(|r| r.pending_records)),
-        Metric::new("pendingBytes", "By", "Bytes known to wait outside.", Read::Gauge(|r| r.pending_bytes)),
+        Metric::new("pendingBytes", "By", "Bytes known to wait to be read.", Read::Gauge(|r| r.pending_bytes)),
     ];
 
     fn sample(&self, _now: Now) {}
 
     fn reading(&self, now: Now) -> SourceReading {
-        let known = |lag: i64| (lag != i64::MIN).then_some(lag);
-        let pending = |pending: i64| (pending != UNKNOWN).then_some(pending);
+        let known = |value: i64| (value != UNKNOWN).then_some(value);
         let watermark = self.watermark.load(Relaxed);
+        // At the end of time nothing lags any more.
+        let watermark = (watermark != MIN_TIMESTAMP && watermark != MAX_TIMESTAMP).then_some(watermark);
         SourceReading {
             records_in: self.records_in.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
-            record_errors: self.record_errors.load(Relaxed),
             splits_processed: self.splits_processed.load(Relaxed),
             emit_lag_ms: known(self.emit_lag_ms.load(Relaxed)),
-            fetch_lag_ms: known(self.fetch_lag_ms.load(Relaxed)),
-            watermark_lag_ms: known(watermark).map(|watermark| now.wall_ms.saturating_sub(watermark)),
+            watermark_lag_ms: watermark.map(|watermark| now.wall_ms.saturating_sub(watermark)),
             idle_ms: now.wall_ms.saturating_sub(self.last_emit_ms.load(Relaxed)).max(0),
-            pending_records: pending(self.pending_records.load(Relaxed)),
-            pending_bytes: pending(self.pending_bytes.load(Relaxed)),
+            pending_bytes: known(self.pending_bytes.load(Relaxed)),
         }
     }
 }
@@ -148,15 +107,25 @@ mod tests {
         let metrics = SourceMetrics::new(1_000);
         let at = |wall_ms| Now { wall_ms, monotonic_ns: 0 };
         let before = metrics.reading(at(1_500));
-        assert_eq!((before.emit_lag_ms, before.watermark_lag_ms, before.pending_records), (None, None, None));
+        assert_eq!((before.emit_lag_ms, before.watermark_lag_ms, before.pending_bytes), (None, None, None));
         assert_eq!(before.idle_ms, 500);
-        metrics.emitted(10, 100, Some(1_600), 2_000);
-        metrics.set_watermark(1_550);
-        metrics.set_pending(Some(7), None);
+        let mut figures = SourceFigures {
+            records: 10,
+            event_time: Some(1_600),
+            watermark: 1_550,
+            splits_finished: 1,
+            pending_bytes: Some(7),
+        };
+        metrics.update(&figures, 2_000);
+        // A step without a record is no emission.
+        metrics.update(&figures, 2_050);
         let after = metrics.reading(at(2_100));
         assert_eq!(after.emit_lag_ms, Some(400));
         assert_eq!(after.watermark_lag_ms, Some(550));
-        assert_eq!((after.idle_ms, after.pending_records, after.pending_bytes), (100, Some(7), None));
-        assert_eq!((after.records_in, after.bytes_in), (10, 100));
+        assert_eq!((after.idle_ms, after.pending_bytes), (100, Some(7)));
+        assert_eq!((after.records_in, after.splits_processed), (10, 1));
+        figures.watermark = MAX_TIMESTAMP;
+        metrics.update(&figures, 2_100);
+        assert_eq!(metrics.reading(at(2_100)).watermark_lag_ms, None, "the input has ended");
     }
 }

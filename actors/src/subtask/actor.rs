@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millstream_runtime::chain::context::TaskInfo;
+use millstream_runtime::chain::head::ChainHead;
 use millstream_runtime::chain::{ChainContext, Completion, Flow};
 use millstream_runtime::element::{Element, Purpose};
 use millstream_runtime::exchange::Parcel;
@@ -19,7 +20,7 @@ use super::driver::{Driver, Step};
 use super::message::{Deployment, SubtaskMessage};
 use super::snapshot::{Encoding, Snapshots};
 use crate::local::Folder;
-use crate::metrics::{Phase, SubtaskMetrics};
+use crate::metrics::{Phase, SourceMetrics, SubtaskMetrics};
 use crate::protocol::{Answers, FromTaskManager, SplitAssignment, SubtaskReport};
 use crate::world::{Stopwatch, World, caught};
 
@@ -46,6 +47,8 @@ pub struct SubtaskArguments {
     pub master: Answers,
     /// Its counters.
     pub metrics: Arc<SubtaskMetrics>,
+    /// Those of its source, if it reads one.
+    pub source_metrics: Option<Arc<SourceMetrics>>,
     /// The world.
     pub world: World,
     /// The clock of its counters.
@@ -154,9 +157,7 @@ impl SubtaskStateful {
                 }
             }
             SubtaskMessage::Assign(SplitAssignment { splits, initial, last, floor }) => {
-                if let Some(millstream_runtime::chain::head::ChainHead::Source(source)) =
-                    self.driver.as_mut().map(Driver::chain)
-                {
+                if let Some(ChainHead::Source(source)) = self.driver.as_mut().map(Driver::chain) {
                     source.assign(splits, initial, last, floor)?;
                 }
             }
@@ -305,7 +306,13 @@ impl SubtaskStateful {
             metrics.set_input_watermark(driver.input.watermark);
             metrics.set_queued_batches(driver.machine().queued_batches() as u64);
         }
+        if let Some(source_metrics) = &self.arguments.source_metrics
+            && let Some(ChainHead::Source(source)) = self.driver.as_mut().map(Driver::chain)
+        {
+            source_metrics.update(&source.figures(), self.context.task.clock.now_ms());
+        }
         let counters = &mut self.context.counters;
+        metrics.add_fired_timers(std::mem::take(&mut counters.fired_timers));
         metrics.add_out(std::mem::take(&mut counters.records_out), std::mem::take(&mut counters.bytes_out));
         metrics.add_late_dropped(std::mem::take(&mut counters.late_records_dropped));
         if let Some(watermark) = counters.output_watermark.take() {

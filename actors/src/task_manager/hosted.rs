@@ -6,7 +6,7 @@ use millstream_runtime::ids::{AttemptId, SubtaskId};
 use millstream_runtime::ports::transport::Registration;
 use ractor::{ActorId, ActorRef};
 
-use crate::metrics::{Registered, SubtaskMetrics};
+use crate::metrics::{Registered, SourceMetrics, SubtaskMetrics};
 use crate::protocol::{Answers, Deploy, Order};
 use crate::subtask::SubtaskMessage;
 
@@ -16,6 +16,8 @@ pub struct Task {
     pub actor: ActorRef<SubtaskMessage>,
     /// Its counters live as long as this.
     pub metrics: Registered<SubtaskMetrics>,
+    /// Those of its source, if it reads one.
+    pub source_metrics: Option<Registered<SourceMetrics>>,
     /// Whether it reads a source.
     pub is_source: bool,
     /// Its channels from other nodes live as long as this.

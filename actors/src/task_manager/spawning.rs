@@ -17,7 +17,7 @@ use super::hosted::{Attempt, Task};
 use super::message::TaskManagerMessage;
 use super::opening::{Opened, OpenedTask};
 use super::wiring::{Wiring, inputs};
-use crate::metrics::{JobScope, TaskScope};
+use crate::metrics::{JobScope, Registered, TaskScope};
 use crate::protocol::Answers;
 use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
 use crate::world::{Stopwatch, World};
@@ -89,6 +89,11 @@ impl Place<'_> {
             attempt: attempt.attempt.0,
         };
         let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
+        let is_source = vertex.enumerator.is_some();
+        // The source is the first of the operators whose names make the name of the vertex.
+        let source_name = vertex.name.split(" -> ").next().unwrap_or(&vertex.name);
+        let source = || self.world.registry.source(&scope, source_name, self.world.clock.now_ms());
+        let source_metrics = is_source.then(source);
         let arguments = SubtaskArguments {
             id,
             task: self.task(attempt, vertex, id, batch),
@@ -96,13 +101,14 @@ impl Place<'_> {
             inputs: inputs(graph, index),
             master: self.answers.clone(),
             metrics: metrics.metrics(),
+            source_metrics: source_metrics.as_ref().map(Registered::metrics),
             world: self.world.clone(),
             stopwatch: self.stopwatch,
         };
         let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, self.manager.get_cell())
             .await
             .map_err(|error| PortError::retry(format!("the subtasks could not be started: {error}")))?;
-        Ok(Task { actor, metrics, is_source: vertex.enumerator.is_some(), inlets: Vec::new() })
+        Ok(Task { actor, metrics, source_metrics, is_source, inlets: Vec::new() })
     }
 
     fn task(&self, attempt: AttemptId, vertex: &JobVertex, id: SubtaskId, batch: BatchLimit) -> TaskInfo {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_runtime::batch::{Data, Rows};
 use millstream_runtime::chain::head::ChainHead;
-use millstream_runtime::chain::source::{SourcePoll, SourceStage};
+use millstream_runtime::chain::source::{SourceFigures, SourcePoll, SourceStage};
 use millstream_runtime::chain::{ChainContext, ChainResult, Downstream, Flow, Stage};
 use millstream_runtime::graph::stream::{NodeKind, NodeOutputs, OperatorFactory, OperatorPlace};
 use millstream_runtime::ports::PortError;
@@ -168,6 +168,16 @@ impl<T: Data> SourceStage for TestSource<T> {
 
     fn records_read(&self) -> u64 {
         self.records
+    }
+
+    fn figures(&self) -> SourceFigures {
+        SourceFigures {
+            records: self.records,
+            event_time: None,
+            watermark: self.watermark,
+            splits_finished: 0,
+            pending_bytes: None,
+        }
     }
 
     fn progress(&self) -> (Timestamp, Option<String>) {

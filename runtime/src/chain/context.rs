@@ -119,6 +119,8 @@ pub struct ChainCounters {
     pub bytes_out: u64,
     /// Rows dropped because they were late.
     pub late_records_dropped: u64,
+    /// Timers fired.
+    pub fired_timers: u64,
     /// The watermark last sent on.
     pub output_watermark: Option<Timestamp>,
 }

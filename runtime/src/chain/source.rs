@@ -28,6 +28,21 @@ pub enum SourcePoll {
     EndOfInput,
 }
 
+/// What a source tells about itself, since the start of the attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceFigures {
+    /// Rows read.
+    pub records: u64,
+    /// Event time of the last row, if rows have one.
+    pub event_time: Option<Timestamp>,
+    /// The watermark last passed on.
+    pub watermark: Timestamp,
+    /// Splits read to their end.
+    pub splits_finished: u64,
+    /// Bytes known to wait, where the reader knows.
+    pub pending_bytes: Option<u64>,
+}
+
 /// A source as the actor sees it.
 pub trait SourceStage: Send {
     /// Takes over splits found by the enumerator. `initial`: the first assignment of the attempt (after this the
@@ -55,6 +70,9 @@ pub trait SourceStage: Send {
 
     /// Rows read (`numRecordsIn` of a source).
     fn records_read(&self) -> u64;
+
+    /// What the metrics of a source show.
+    fn figures(&self) -> SourceFigures;
 
     /// The watermark last passed on and the split that holds it back, for "why does my window not fire".
     fn progress(&self) -> (Timestamp, Option<String>);
@@ -92,6 +110,8 @@ pub struct SourceOperator<T> {
     pending: Pending,
     ended: bool,
     records: u64,
+    event_time: Option<Timestamp>,
+    splits_finished: u64,
 }
 
 /// What has to be passed on as soon as the consumers are ready.
@@ -137,6 +157,8 @@ impl<T: Send + 'static> SourceOperator<T> {
             pending: Pending::default(),
             ended: false,
             records: 0,
+            event_time: None,
+            splits_finished: 0,
         };
         for item in restored.iter().filter(|state| state.name == SPLITS).flat_map(|state| &state.items) {
             let stored: StoredSplit = decode_item(SPLITS, item)?;
@@ -239,6 +261,7 @@ impl<T: Send + 'static> SourceOperator<T> {
         }
         if let Some(assigner) = &mut self.assigner {
             let greatest = assigner.assign(&rows.values, &mut rows.timestamps);
+            self.event_time = rows.timestamps.last().copied().or(self.event_time);
             if greatest > split.greatest {
                 split.greatest = greatest;
                 split.watermark = split.watermark.max(self.watermarks.after(greatest));
@@ -292,6 +315,7 @@ impl<T: Send + 'static> SourceStage for SourceOperator<T> {
             }
             Polled::Finished(index) => {
                 self.splits[index.0].finished = true;
+                self.splits_finished += 1;
                 self.advance(cx)?
             }
             Polled::Idle(index) => {
@@ -320,6 +344,16 @@ impl<T: Send + 'static> SourceStage for SourceOperator<T> {
 
     fn records_read(&self) -> u64 {
         self.records
+    }
+
+    fn figures(&self) -> SourceFigures {
+        SourceFigures {
+            records: self.records,
+            event_time: self.event_time,
+            watermark: self.emitted,
+            splits_finished: self.splits_finished,
+            pending_bytes: self.reader.pending_bytes(),
+        }
     }
 
     fn progress(&self) -> (Timestamp, Option<String>) {

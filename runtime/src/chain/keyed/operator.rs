@@ -277,6 +277,7 @@ where
             now_ms: self.now_ms,
             late_records_dropped: &mut cx.counters.late_records_dropped,
         };
+        cx.counters.fired_timers += 1;
         self.function.on_timer(time, &mut context)
     }
 }
