@@ -4,12 +4,14 @@
 //! |---|---|
 //! | how a case is run and told | [`cases`] |
 //! | how a job is launched and watched | [`job`] |
+//! | how a cluster of processes is started and watched | [`cluster`] |
 //! | what a process has used | [`process`] |
 //! | what the jobs read and write | [`records`], [`counting`], [`sinks`], [`paced`] |
 #![deny(missing_docs)]
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 pub mod cases;
+pub mod cluster;
 pub mod counting;
 pub mod job;
 pub mod paced;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::shell;
 
-const NAMES: [&str; 5] = ["dataplane", "state", "latency", "sources", "exchange"];
+const NAMES: [&str; 8] = ["dataplane", "state", "latency", "sources", "exchange", "startup", "recovery", "rescale"];
 
 /// What every case reports; anything else goes to the last column.
 const COMMON: [&str; 11] = [
