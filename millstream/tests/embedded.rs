@@ -127,8 +127,9 @@ fn failures_of_subtasks_change_nothing_in_the_result() {
     let dir = tempfile::tempdir().expect("a folder");
     let out = dir.path().join("out");
     block_on(async {
-        let trap = Trap::at(&[1_000, 15_000, 40_000, 60_000]);
-        let graph = sums(&out, 60_000, Some(60_000), 2, &trap);
+        // All but the first two thirds of a second apart: many checkpoints are complete in between, on a busy machine too.
+        let trap = Trap::at(&[1_000, 20_000, 40_000, 60_000]);
+        let graph = sums(&out, 60_000, Some(30_000), 2, &trap);
         let launched = launch(graph, options(&dir.path().join("state"))).await.expect("launched");
         finish(&launched).await;
         let report = launched.handle.report().await.expect("a report");

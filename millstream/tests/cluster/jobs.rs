@@ -18,7 +18,8 @@ pub trait Tormented {
     fn check(&self);
 }
 
-fn request(options: &[String], parallelism: u32, rate: u64) -> Value {
+/// The body that submits a job, slowed down to so many records per second.
+pub fn request(options: &[String], parallelism: u32, rate: u64) -> Value {
     json!({
         "programArgsList": options,
         "parallelism": parallelism,
@@ -36,11 +37,16 @@ impl Fraud {
     pub fn new(name: &str, events: u64, seed: u64) -> Self {
         Self(Workload::generate(name, events, seed))
     }
+
+    /// Its options, as on a command line.
+    pub fn options(&self) -> Vec<String> {
+        self.0.options()
+    }
 }
 
 impl Tormented for Fraud {
     fn submit(&self, cluster: &Cluster, rate: u64) -> String {
-        cluster.submit("fraud-detection", &request(&self.0.options(), 3, rate))
+        cluster.submit("fraud-detection", &request(&self.options(), 3, rate))
     }
 
     fn check(&self) {

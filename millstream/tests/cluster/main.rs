@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes are watched, so real time is measured")]
 
 mod jobs;
+mod partition;
 mod processes;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "every test uses a part of it")]

@@ -148,7 +148,7 @@ impl Running {
     fn rest(&mut self) -> Rest {
         let address = self.address();
         let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
-        Rest { port: port.expect("an address with a port") }
+        Rest::at(std::net::Ipv4Addr::LOCALHOST, port.expect("an address with a port"))
     }
 
     /// Waits until the job runs; its id.

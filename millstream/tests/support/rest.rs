@@ -9,7 +9,8 @@ use serde_json::Value;
 
 /// Where the server of one run listens.
 pub struct Rest {
-    /// On 127.0.0.1.
+    host: Ipv4Addr,
+    /// Its port there.
     pub port: u16,
 }
 
@@ -17,7 +18,12 @@ impl Rest {
     /// A port that is free now.
     pub fn on_free_port() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        Self { port: listener.local_addr().expect("a bound port").port() }
+        Self::at(Ipv4Addr::LOCALHOST, listener.local_addr().expect("a bound port").port())
+    }
+
+    /// A server elsewhere.
+    pub fn at(host: Ipv4Addr, port: u16) -> Self {
+        Self { host, port }
     }
 
     /// Id of the running job.
@@ -44,7 +50,7 @@ impl Rest {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((self.host, self.port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         // Version 1.0, so that the answer is neither chunked nor kept open.
