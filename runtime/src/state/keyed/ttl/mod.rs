@@ -2,7 +2,7 @@
 //! time.
 //!
 //! - [`config`]: how long, what counts as use, who sees what has expired
-//! - [`table`](self::table): the tables of such states, and how they are cleaned up
+//! - [`table`]: the tables of such states, and how they are cleaned up
 //! - [`value`], [`list`], [`map`], [`folding`]: the kinds of state
 
 mod config;
