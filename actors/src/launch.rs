@@ -328,7 +328,7 @@ fn prepare(
 }
 
 /// Opens the checkpoint store after a trial, and tries out where savepoints go: later would be too late for the user.
-pub(crate) fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
+fn open_stores(options: &LaunchOptions, seed: u64) -> Result<Arc<dyn BlobStore>, PortError> {
     let trial = format!("{seed:016x}");
     let checkpoints = options.checkpoints();
     let blobs = options.stores.open_tried(&checkpoints, &trial)?;
@@ -374,11 +374,11 @@ fn remove(folder: &Path) -> Result<(), PortError> {
 }
 
 /// A number that differs from process to process: the time of day and the process id.
-pub(crate) fn seed(clock: &dyn Clock) -> u64 {
+fn seed(clock: &dyn Clock) -> u64 {
     let now = clock.now_ms().cast_unsigned();
     now.rotate_left(20) ^ u64::from(std::process::id()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-pub(crate) fn nonce(seed: u64, purpose: u64) -> [u8; 16] {
+fn nonce(seed: u64, purpose: u64) -> [u8; 16] {
     JobId::from_name(&format!("{seed:016x} {purpose}")).0
 }

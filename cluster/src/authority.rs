@@ -55,6 +55,19 @@ impl Authority {
         Ok(Self { certificate_pem: certificate.pem(), key })
     }
 
+    /// The authority of a folder: a new one, whose files are written there, if there is none. `now_ms` is the time of day.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), [`load`](Self::load) and [`save`](Self::save).
+    pub fn of_folder(folder: &Path, now_ms: Timestamp) -> Result<Self, Error> {
+        if folder.join(AUTHORITY_KEY).exists() {
+            return Self::load(folder);
+        }
+        let authority = Self::create(now_ms)?;
+        authority.save(folder)?;
+        Ok(authority)
+    }
+
     /// The authority whose files lie in a folder.
     ///
     /// # Errors

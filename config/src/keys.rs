@@ -246,7 +246,7 @@ keys! {
         /// PEM file with the authority that signed the certificates of all nodes of the cluster.
         AUTHORITY_FILE: Option<String> = "security.authority-file", "";
         /// Folder of the node: its identity, local state and, unless set elsewhere, checkpoints. Without it a run keeps them
-        /// with its output.
+        /// with its output, and a node in `out`, in a folder of its name.
         WORKING_DIR: Option<String> = "process.working-dir", "";
         /// Folder for temporary files. Without it they are made in the working directory.
         TMP_DIRS: Option<String> = "io.tmp.dirs", "";

@@ -25,8 +25,8 @@ pub struct NodeSettings {
     pub slots: u32,
     /// For placement.
     pub labels: Labels,
-    /// Its folder.
-    pub folder: Option<PathBuf>,
+    /// Its folder: that of its name below `out` unless it is set.
+    pub folder: PathBuf,
     /// Address and port at which others reach it, as they are written to others.
     pub address: String,
     /// Address that it listens at.
@@ -98,12 +98,14 @@ impl NodeSettings {
                 keys::HEARTBEAT_INTERVAL.name
             )));
         }
+        let name: Option<String> = configuration.get(&keys::NODE_NAME);
+        let folder = || Path::new("out").join(name.as_deref().unwrap_or("node"));
         Ok(Self {
-            name: configuration.get(&keys::NODE_NAME),
+            folder: configuration.get(&keys::WORKING_DIR).map_or_else(folder, PathBuf::from),
+            name,
             slots: if roles.task_manager { configuration.get(&keys::TASK_SLOTS).0 } else { 0 },
             roles,
             labels: configuration.get(&keys::NODE_LABELS),
-            folder: configuration.get(&keys::WORKING_DIR).map(PathBuf::from),
             bind_address: configuration.get(&keys::NODE_BIND_ADDRESS).unwrap_or_else(|| address.clone()),
             address,
             job_managers,

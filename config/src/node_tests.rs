@@ -18,6 +18,9 @@ fn a_node_is_both_managers_unless_it_is_told_otherwise() {
     assert!(node.slots >= 1 && node.high_availability.is_none() && node.certificates.is_none());
     assert_eq!(node.bind_address, node.address);
     assert_eq!(node.heartbeat.timeout, Duration::from_secs(1));
+    assert_eq!(node.folder, Path::new("out/node"));
+    let named = NodeSettings::of(&configuration(&["node.name=b"])).expect("can be used");
+    assert_eq!(named.folder, Path::new("out/b"), "nodes of one file must not share a folder");
 }
 
 #[test]
@@ -41,6 +44,7 @@ fn everything_that_is_set_arrives() {
     .expect("can be used");
     assert!(!node.roles.job_manager && node.roles.task_manager);
     assert_eq!((node.name.as_deref(), node.slots), (Some("b"), 3));
+    assert_eq!(node.folder, Path::new("/var/lib/millstream"));
     assert_eq!(node.labels.0, [("zone".to_string(), "a".to_string()), ("disk".to_string(), "fast".to_string())]);
     assert_eq!((node.address.as_str(), node.bind_address.as_str()), ("b.example:6121", "0.0.0.0:6121"));
     assert_eq!(node.job_managers, ["a.example:6121", "c.example:6121"]);

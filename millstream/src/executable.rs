@@ -30,9 +30,9 @@ pub fn digest() -> Result<[u8; 32]> {
     Ok(*DIGEST.get_or_init(|| digest))
 }
 
-/// A digest as hex digits, as messages show it.
+/// A digest, or another id, as hex digits.
 #[must_use]
-pub fn hex(digest: &[u8; 32]) -> String {
+pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -147,7 +147,7 @@ impl Actor for Dispatcher {
             DispatcherMessage::Rescale(job, parallelism, reply) => state.rescale(&myself, job, parallelism, reply),
             DispatcherMessage::Rescalable(job, made, reply) => state.rescalable(&myself, job, *made, reply),
             DispatcherMessage::Stabilized(job, making) => state.stabilized(&myself, job, making),
-            DispatcherMessage::Remade(remade) => state.remade(&myself, *remade),
+            DispatcherMessage::Remade(remade) => state.remade(*remade),
             DispatcherMessage::Ended(job) => state.ended(&myself, job).await,
             DispatcherMessage::Jobs(reply) => {
                 drop(reply.send(state.jobs.iter().map(|job| job.handle.clone()).collect()));
@@ -295,7 +295,8 @@ impl DispatcherState {
     }
 
     async fn start(&mut self, myself: &Myself, job: JobId, sealed: SealedJob) -> Result<JobHandle, PortError> {
-        let (slots, record) = (sealed.slots(), sealed.record().clone());
+        let fit = Fit::new(sealed.record().clone(), Arc::clone(sealed.graph()));
+        let slots = sealed.graph().parallelism();
         let handle = sealed.start(self.world.clone(), self.stopwatch).await?.handle;
         let (waiting, dispatcher) = (handle.clone(), myself.clone());
         drop(tokio::spawn(async move {
@@ -303,7 +304,7 @@ impl DispatcherState {
             let _ended = waiting.outcome().await;
             drop(dispatcher.cast(DispatcherMessage::Ended(job)));
         }));
-        self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit: Fit::new(record, slots) });
+        self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit });
         let grants = self.slots.claim(job, slots);
         self.grant(myself, grants);
         Ok(handle)

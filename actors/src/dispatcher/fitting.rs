@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::JobId;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{ClusterRecord, JobRecord};
@@ -25,8 +26,8 @@ type Reply = RpcReplyPort<Result<(), PortError>>;
 pub(super) struct Fit {
     /// What it is made from, at the parallelism it is wanted at.
     record: JobRecord,
-    /// Slots that it wants.
-    wanted: u32,
+    /// The graph made from that.
+    graph: Arc<JobGraph>,
     /// Slots that it was made for.
     made_for: u32,
     /// Slots that it is about to be made for.
@@ -37,14 +38,21 @@ pub(super) struct Fit {
 
 impl Fit {
     /// A job as it was submitted.
-    pub fn new(record: JobRecord, wanted: u32) -> Self {
-        Self { record, wanted, made_for: wanted, towards: None, making: 0 }
+    pub fn new(record: JobRecord, graph: Arc<JobGraph>) -> Self {
+        let made_for = graph.parallelism();
+        Self { record, graph, made_for, towards: None, making: 0 }
+    }
+
+    /// Slots that it wants.
+    fn wanted(&self) -> u32 {
+        self.graph.parallelism()
     }
 
     /// What it should be made for with so many slots; `None` when it is, or while there is nothing to run on.
     fn target(&self, held: u32, adaptive: bool) -> Option<u32> {
-        let fits = if adaptive { held } else { self.wanted * u32::from(held >= self.wanted) };
-        Some(self.wanted.min(fits)).filter(|target| *target > 0 && *target != self.made_for)
+        let wanted = self.wanted();
+        let fits = if adaptive || held >= wanted { held.min(wanted) } else { 0 };
+        Some(fits).filter(|target| *target > 0 && *target != self.made_for)
     }
 }
 
@@ -64,7 +72,7 @@ impl DispatcherState {
             let making = fit.making;
             match target {
                 None => {}
-                Some(target) if target == fit.wanted => at_once.push(id),
+                Some(target) if target == fit.wanted() => at_once.push(id),
                 Some(_) => {
                     myself.send_after(self.scheduling.stabilization, move || DispatcherMessage::Stabilized(id, making));
                 }
@@ -83,41 +91,61 @@ impl DispatcherState {
         self.jobs.iter_mut().find(|known| known.handle.id() == job && !known.ended).map(|known| &mut known.fit)
     }
 
-    /// Makes a job for the slots that it has.
+    /// Makes a job for the slots that it has: what is wanted is made already.
     fn make(&mut self, myself: &Myself, job: JobId) {
-        let (submissions, executor) = (Arc::clone(&self.submissions), Arc::clone(&self.world.blocking));
         let Some(fit) = self.fit(job) else { return };
         let (Some(target), making) = (fit.towards, fit.making) else { return };
-        let record = if target == fit.wanted { fit.record.clone() } else { submissions.rescaled(&fit.record, target) };
+        let record = fit.record.clone();
+        if target == fit.wanted() {
+            let graph = Arc::clone(&fit.graph);
+            self.redeploy(job, target, graph, record);
+            return;
+        }
+        let record = self.submissions.rescaled(&record, target);
+        self.remake(myself, record, move |submission| {
+            DispatcherMessage::Remade(Box::new(Remade { job, making, submission }))
+        });
+    }
+
+    /// Makes a job from its record, beside the loop.
+    fn remake(
+        &self,
+        myself: &Myself,
+        record: JobRecord,
+        told: impl FnOnce(Result<Submission, PortError>) -> DispatcherMessage + Send + 'static,
+    ) {
+        let (submissions, executor) = (Arc::clone(&self.submissions), Arc::clone(&self.world.blocking));
         let dispatcher = myself.clone();
         drop(tokio::spawn(async move {
             let made = blocking(&*executor, move || submissions.submission(&record)).await;
-            let submission = made.and_then(|made| made);
-            drop(dispatcher.cast(DispatcherMessage::Remade(Box::new(Remade { job, making, submission }))));
+            drop(dispatcher.cast(told(made.and_then(|made| made))));
         }));
     }
 
-    pub(super) fn remade(&mut self, myself: &Myself, remade: Remade) {
+    pub(super) fn remade(&mut self, remade: Remade) {
         let Remade { job, making, submission } = remade;
         let held = self.slots.held(job);
-        let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job && !known.ended) else { return };
-        let fit = &mut known.fit;
+        let Some(fit) = self.fit(job) else { return };
         let Some(target) = fit.towards.filter(|_| fit.making == making) else { return };
-        let (graph, record) = match submission {
-            Ok(Submission { graph, record, .. }) => (graph, record),
-            Err(error) => {
-                tracing::error!(%job, "the job cannot be made for {target} slots, it waits for {}: {error}", fit.wanted);
-                return;
-            }
-        };
-        if graph.parallelism() > held {
+        match submission {
             // Operators that set their own number of subtasks.
-            tracing::warn!(%job, "the job needs {} slots at least and has {held}: it waits", graph.parallelism());
-            return;
+            Ok(Submission { graph, .. }) if graph.parallelism() > held => {
+                tracing::warn!(%job, "the job needs {} slots at least and has {held}: it waits", graph.parallelism());
+            }
+            Ok(Submission { graph, record, .. }) => self.redeploy(job, target, graph, record),
+            Err(error) => {
+                let wanted = fit.wanted();
+                tracing::error!(%job, "the job cannot be made for {target} slots, it waits for {wanted}: {error}");
+            }
         }
-        tracing::info!(%job, slots = target, wanted = fit.wanted, "the job is made to fit its slots");
-        fit.towards = None;
-        fit.made_for = target;
+    }
+
+    /// Runs a job as it was made for so many slots.
+    fn redeploy(&mut self, job: JobId, slots: u32, graph: Arc<JobGraph>, record: JobRecord) {
+        let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job) else { return };
+        tracing::info!(%job, slots, wanted = known.fit.wanted(), "the job is made to fit its slots");
+        known.fit.towards = None;
+        known.fit.made_for = slots;
         // A checkpoint now is the one that it goes on from: less is read twice. Without one it is the newest.
         let handle = known.handle.clone();
         drop(tokio::spawn(async move {
@@ -125,12 +153,10 @@ impl DispatcherState {
             let _newest = tokio::time::timeout(CHECKPOINT_WITHIN, newest).await;
             handle.redeploy(graph, record);
         }));
-        self.adapt(myself);
     }
 
     /// What a job is to be is made first: what is wrong with it is answered, and nothing is recorded.
     pub(super) fn rescale(&mut self, myself: &Myself, job: JobId, parallelism: u32, reply: Reply) {
-        let (submissions, executor) = (Arc::clone(&self.submissions), Arc::clone(&self.world.blocking));
         let Some(fit) = self.fit(job) else {
             let unknown = PortError::fix_input(format!("the job {job} does not run"));
             drop(reply.send(Err(unknown)));
@@ -140,13 +166,9 @@ impl DispatcherState {
             drop(reply.send(Err(PortError::fix_input("a job needs a parallelism of at least 1"))));
             return;
         }
-        let record = submissions.rescaled(&fit.record, parallelism);
-        let dispatcher = myself.clone();
-        drop(tokio::spawn(async move {
-            let made = blocking(&*executor, move || submissions.submission(&record)).await;
-            let made = Box::new(made.and_then(|made| made));
-            drop(dispatcher.cast(DispatcherMessage::Rescalable(job, made, reply)));
-        }));
+        let record = fit.record.clone();
+        let record = self.submissions.rescaled(&record, parallelism);
+        self.remake(myself, record, move |made| DispatcherMessage::Rescalable(job, Box::new(made), reply));
     }
 
     pub(super) fn rescalable(
@@ -171,11 +193,10 @@ impl DispatcherState {
     pub(super) fn rescaled(&mut self, myself: &Myself, job: JobId, submission: Submission) {
         let Submission { record, graph, .. } = submission;
         let Some(fit) = self.fit(job) else { return };
-        fit.record = record;
-        fit.wanted = graph.parallelism();
-        fit.towards = None;
+        let wanted = graph.parallelism();
+        (fit.record, fit.graph, fit.towards) = (record, graph, None);
         // Given back before its subtasks are gone: whoever gets them may start a moment too early, and is slower for it.
-        let grants = self.slots.claim(job, graph.parallelism());
+        let grants = self.slots.claim(job, wanted);
         self.grant(myself, grants);
     }
 }

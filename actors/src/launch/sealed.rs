@@ -66,10 +66,10 @@ impl SealedJob {
         Ok(Self { starting, record, graph, options })
     }
 
-    /// Slots that it wants.
+    /// Its graph; it wants as many slots as that has subtasks in its widest vertex.
     #[must_use]
-    pub fn slots(&self) -> u32 {
-        self.graph.parallelism()
+    pub fn graph(&self) -> &Arc<JobGraph> {
+        &self.graph
     }
 
     /// What is recorded of it.

@@ -1,7 +1,7 @@
 //! The command `certs`: certificates for the nodes of a cluster, from an authority of its own.
 
 use millstream_actors::world::SystemClock;
-use millstream_cluster::{AUTHORITY_KEY, Authority};
+use millstream_cluster::Authority;
 use millstream_runtime::ports::Clock;
 
 use super::arguments::Certs;
@@ -12,13 +12,7 @@ use crate::error::Error;
 pub(super) fn make(certs: &Certs) -> Result<(), Failure> {
     let now_ms = SystemClock.now_ms();
     let refused = |error: millstream_cluster::Error| Failure::from(Error::usage(error.to_string()));
-    let authority = if certs.output.join(AUTHORITY_KEY).exists() {
-        Authority::load(&certs.output).map_err(refused)?
-    } else {
-        let authority = Authority::create(now_ms).map_err(refused)?;
-        authority.save(&certs.output).map_err(refused)?;
-        authority
-    };
+    let authority = Authority::of_folder(&certs.output, now_ms).map_err(refused)?;
     for node in &certs.nodes {
         let files = authority.issue_files(&certs.output, node, now_ms, certs.days).map_err(refused)?;
         print(&format!("{node}: {} {}\n", files.certificate.display(), files.key.display()))?;

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::client;
 use crate::error::{Error, Result};
-use crate::jobs::Job;
+use crate::jobs::{self, Job};
 use crate::run::screen::Screen;
 use crate::run::settings::stores;
 use crate::run::{self, Ending, Request};
@@ -176,7 +176,10 @@ fn sources(file: Option<PathBuf>, flags: Vec<String>) -> Sources {
 }
 
 fn run(arguments: Run, jobs: &[Job], program: String) -> Result<u8, Failure> {
-    let job = find(jobs, arguments.job.as_deref())?;
+    let job = match &arguments.job {
+        Some(name) => jobs::find(jobs, name)?.clone(),
+        None => jobs.first().cloned().ok_or_else(|| Error::usage("this program has no jobs"))?,
+    };
     let screen = Screen::new();
     let mut configuration =
         configuration(&arguments.settings, |warning| screen.message(&format!("warning: {warning}")))?;
@@ -211,17 +214,6 @@ fn run(arguments: Run, jobs: &[Job], program: String) -> Result<u8, Failure> {
             screen.message("ended without a savepoint; the next run goes on from the newest completed checkpoint");
             INTERRUPTED
         }
-    })
-}
-
-fn find(jobs: &[Job], name: Option<&str>) -> Result<Job, Error> {
-    let Some(name) = name else {
-        return jobs.first().cloned().ok_or_else(|| Error::usage("this program has no jobs"));
-    };
-    let wanted = name.replace('_', "-");
-    jobs.iter().find(|job| job.name == wanted || job.name == name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_ref()).collect();
-        Error::usage(format!("there is no job '{name}'; this program has: {}", names.join(", ")))
     })
 }
 

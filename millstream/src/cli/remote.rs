@@ -10,7 +10,7 @@ use super::arguments::{OfJob, Remote, Rescale, Savepoint, Stop, Submit};
 use super::configuration;
 use crate::client::{self, Client, Patience, Reply, Submission};
 use crate::error::Error;
-use crate::jobs::Job;
+use crate::jobs::{self, Job};
 use crate::run::sample;
 use crate::run::screen::Screen;
 use crate::stream::Parameters;
@@ -29,12 +29,12 @@ pub(super) fn nodes(remote: &Remote) -> Result<(), Failure> {
 /// Submits a job of this program.
 pub(super) fn submit(submit: &Submit, jobs: &[Job]) -> Result<(), Failure> {
     let Submit { job, parallelism, savepoint, allow_non_restored_state, remote, options } = submit;
-    let job = super::find(jobs, Some(job))?;
+    let job = jobs::find(jobs, job)?;
     let screen = Screen::new();
     let configuration = configuration(&remote.settings, |warning| screen.message(&format!("warning: {warning}")))?;
     let client = client_of(remote, &configuration)?;
-    let mut submission = Submission::from(&job);
-    for (key, value) in sample::absolute_defaults(&job, Parameters::parse(options)?, &screen)?.iter() {
+    let mut submission = Submission::from(job);
+    for (key, value) in sample::absolute_defaults(job, Parameters::parse(options)?, &screen)?.iter() {
         submission = match value {
             Some(value) => submission.option(key, value),
             None => submission.flag(key),

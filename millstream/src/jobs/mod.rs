@@ -4,7 +4,7 @@ pub mod fraud_detection;
 
 use std::borrow::Cow;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stream::Environment;
 
 /// A job that a program offers.
@@ -49,6 +49,15 @@ macro_rules! jobs {
 #[must_use]
 pub fn jobs() -> Vec<Job> {
     vec![fraud_detection::FRAUD_DETECTION]
+}
+
+/// The job of this name among those of a program, hyphens written as underscores or not.
+pub(crate) fn find<'a>(jobs: &'a [Job], name: &str) -> Result<&'a Job> {
+    let wanted = name.replace('_', "-");
+    jobs.iter().find(|job| job.name == wanted || job.name == name).ok_or_else(|| {
+        let names: Vec<&str> = jobs.iter().map(|job| job.name.as_ref()).collect();
+        Error::usage(format!("there is no job '{name}'; this program has: {}", names.join(", ")))
+    })
 }
 
 #[cfg(test)]

@@ -4,12 +4,10 @@
 use std::path::Path;
 
 use millstream_actors::world::SystemClock;
-use millstream_cluster::{AUTHORITY_CERTIFICATE, AUTHORITY_KEY, Authority, Certificates};
-use millstream_config::keys;
-use millstream_config::node::ClusterNode;
+use millstream_cluster::{AUTHORITY_CERTIFICATE, Authority, Certificates};
+use millstream_config::{NodeSettings, keys};
 use millstream_runtime::ports::Clock;
 
-use super::folder_of;
 use crate::error::{Error, Result};
 
 /// Below the folder of the first node.
@@ -17,30 +15,30 @@ const FOLDER: &str = "certificates";
 /// Days that a certificate is valid; one that no longer is, is made anew.
 const DAYS: u32 = 365;
 
+/// A node by name, with its settings.
+pub(super) struct Holder {
+    pub name: String,
+    pub settings: NodeSettings,
+}
+
 /// For each node the settings that name its certificate; none for a node that has one of its own.
-pub(super) fn make(nodes: &[ClusterNode]) -> Result<Vec<Vec<String>>> {
-    let has_own = |node: &ClusterNode| node.configuration.setting(keys::CERTIFICATE_FILE.name).is_some();
-    let Some(first) = nodes.first().filter(|_| !nodes.iter().all(has_own)) else {
+pub(super) fn make(nodes: &[Holder]) -> Result<Vec<Vec<String>>> {
+    let has_own = |node: &&Holder| node.settings.certificates.is_some();
+    let Some(first) = nodes.first().filter(|_| !nodes.iter().all(|node| has_own(&node))) else {
         return Ok(vec![Vec::new(); nodes.len()]);
     };
-    if let Some(node) = nodes.iter().find(|node| has_own(node)) {
+    if let Some(node) = nodes.iter().find(has_own) {
         return Err(Error::usage(format!(
             "node {} has a certificate of its own and others have none: give all of them one, or none",
             node.name
         )));
     }
-    let folder = folder_of(first).join(FOLDER);
+    let folder = first.settings.folder.join(FOLDER);
     let now_ms = SystemClock.now_ms();
     let unusable = |error: millstream_cluster::Error| Error::usage(error.to_string());
-    let authority = if folder.join(AUTHORITY_KEY).exists() {
-        Authority::load(&folder).map_err(unusable)?
-    } else {
-        let authority = Authority::create(now_ms).map_err(unusable)?;
-        authority.save(&folder).map_err(unusable)?;
-        authority
-    };
+    let authority = Authority::of_folder(&folder, now_ms).map_err(unusable)?;
     let authority_file = folder.join(AUTHORITY_CERTIFICATE);
-    let of_node = |node: &ClusterNode| {
+    let of_node = |node: &Holder| {
         let (certificate, key) = (folder.join(format!("{}.pem", node.name)), folder.join(format!("{}.key", node.name)));
         if Certificates::load(&authority_file, &certificate, &key, now_ms).is_err() {
             // Of an earlier start, and expired or damaged; what is not there need not be removed.

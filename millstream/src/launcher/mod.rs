@@ -7,19 +7,18 @@
 mod certificates;
 mod child;
 
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use millstream_actors::world::{BlockingPool, blocking};
+use millstream_config::Sources;
 use millstream_config::node::{ClusterNode, NodeSettings, load_cluster};
-use millstream_config::{Sources, keys};
 use millstream_runtime::ports::PortError;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
+use crate::client::{Client, place};
 use crate::error::{Error, Result};
 use crate::run::screen::Screen;
 use crate::run::signals::Signals;
@@ -109,17 +108,23 @@ impl<'a> Launcher<'a> {
         screen: &'a Screen,
     ) -> Result<Self> {
         let file = request.sources.file.clone().unwrap_or_default();
+        let settings_of = |node: &ClusterNode| {
+            let wrong = |error| Error::usage(format!("{}: node {}: {error}", file.display(), node.name));
+            Ok(certificates::Holder {
+                name: node.name.clone(),
+                settings: NodeSettings::of(&node.configuration).map_err(wrong)?,
+            })
+        };
+        let holders = nodes.iter().map(settings_of).collect::<Result<Vec<_>>>()?;
         let mut children = Vec::new();
         let mut expected = (0, 0);
-        let made = certificates::make(nodes)?;
-        for (node, flags) in nodes.iter().zip(made) {
-            let settings = NodeSettings::of(&node.configuration)
-                .map_err(|error| Error::usage(format!("{}: node {}: {error}", file.display(), node.name)))?;
+        let made = certificates::make(&holders)?;
+        for (certificates::Holder { name, settings }, flags) in holders.into_iter().zip(made) {
             if settings.roles.task_manager {
                 expected = (expected.0 + 1, expected.1 + settings.slots);
             }
             let flags = request.sources.flags.iter().cloned().chain(flags).collect();
-            children.push(Child::new(node.name.clone(), file.clone(), flags, request.log.clone()));
+            children.push(Child::new(name, file.clone(), flags, request.log.clone()));
         }
         Ok(Self { request, screen, children, events, expected })
     }
@@ -228,13 +233,9 @@ impl<'a> Launcher<'a> {
 
 /// Whether a job manager has all task managers.
 fn is_complete(server: &str, (task_managers, slots): (u32, u32)) -> bool {
-    let place = server.strip_prefix("http://").unwrap_or(server).rsplit_once(':');
-    let Some((host, Ok(port))) = place.map(|(host, port)| (host, port.parse())) else { return false };
-    let overview = Client::new(host.trim_matches(['[', ']']), port).overview();
-    overview.is_ok_and(|overview| overview.taskmanagers >= task_managers && overview.slots_total >= slots)
-}
-
-/// Where a node keeps its files, as the launcher must know it for certificates.
-fn folder_of(node: &ClusterNode) -> PathBuf {
-    node.configuration.get(&keys::WORKING_DIR).map_or_else(|| PathBuf::from("out").join(&node.name), PathBuf::from)
+    // A node tells its port.
+    let Some((host, port)) = place::parse(server, 0) else { return false };
+    Client::new(&host, port)
+        .overview()
+        .is_ok_and(|overview| overview.taskmanagers >= task_managers && overview.slots_total >= slots)
 }

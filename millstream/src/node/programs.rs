@@ -11,14 +11,13 @@ use millstream_actors::protocol::deploy::Programs;
 use millstream_actors::world::SystemClock;
 use millstream_config::{Configuration, Origin, keys, secret};
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::graph::chaining::plan;
 use millstream_runtime::ports::{Clock, PortError};
 use millstream_service::api::RunRequest;
 use millstream_state::log::{Digest, JobRecord};
 
 use crate::error::{Error, Result};
 use crate::executable;
-use crate::jobs::Job;
+use crate::jobs::{self, Job};
 use crate::run::settings;
 use crate::stream::Parameters;
 
@@ -59,7 +58,7 @@ impl Compiled {
     /// # Errors
     /// When there is no such job, or a setting is none of a job's.
     pub fn record(&self, name: &str, request: &RunRequest) -> Result<JobRecord> {
-        let job = self.find(name)?;
+        let job = jobs::find(&self.jobs, name)?;
         let parameters = Parameters::parse(&request.arguments)?;
         let mut resolved = Configuration::default();
         let mut set = |key: &str, value: &str| {
@@ -111,13 +110,6 @@ impl Compiled {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<&Job> {
-        self.jobs.iter().find(|job| job.name == name || job.name == name.replace('_', "-")).ok_or_else(|| {
-            let names: Vec<&str> = self.jobs.iter().map(|job| job.name.as_ref()).collect();
-            Error::usage(format!("there is no job '{name}'; this program has: {}", names.join(", ")))
-        })
-    }
-
     /// The job, its settings and its options, as they are recorded.
     fn recorded(&self, record: &JobRecord) -> Result<(&Job, Configuration, Parameters)> {
         if record.artefact != Digest(self.digest) {
@@ -134,31 +126,26 @@ impl Compiled {
             None => parameters.with_flag(key),
         };
         let parameters = record.parameters.iter().fold(Parameters::default(), with);
-        Ok((self.find(&record.name)?, configuration, parameters))
-    }
-
-    fn make(&self, record: &JobRecord) -> Result<(Arc<JobGraph>, LaunchOptions)> {
-        let (job, configuration, parameters) = self.recorded(record)?;
-        let environment = settings::environment(job, &configuration, parameters.clone());
-        (job.build)(&environment)?;
-        let graph = plan(environment.take_graph(), &settings::plan(job, &configuration))?;
-        let options = settings::launch(&configuration, &parameters, self.folder.clone(), false)?;
-        // Whose output it is, is up to whoever submits a job, as it is in Flink.
-        let stores = settings::stores(&self.configuration);
-        Ok((Arc::new(graph), LaunchOptions { guard_output: false, stores, ..options }))
+        Ok((jobs::find(&self.jobs, &record.name)?, configuration, parameters))
     }
 }
 
 impl Programs for Compiled {
     fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
-        self.make(record).map(|(graph, _)| graph).map_err(refused)
+        let (job, configuration, parameters) = self.recorded(record).map_err(refused)?;
+        settings::graph(job, &configuration, &parameters).map(Arc::new).map_err(refused)
     }
 }
 
 impl Submissions for Compiled {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
-        let (graph, options) = self.make(record).map_err(refused)?;
-        Ok(Submission { record: record.clone(), graph, options })
+        let (job, configuration, parameters) = self.recorded(record).map_err(refused)?;
+        let graph = settings::graph(job, &configuration, &parameters).map_err(refused)?;
+        let options = settings::launch(&configuration, &parameters, self.folder.clone(), false).map_err(refused)?;
+        // Whose output it is, is up to whoever submits a job, as it is in Flink.
+        let stores = settings::stores(&self.configuration);
+        let options = LaunchOptions { guard_output: false, stores, ..options };
+        Ok(Submission { record: record.clone(), graph: Arc::new(graph), options })
     }
 
     fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord {

@@ -29,12 +29,11 @@ use tokio::sync::watch;
 use super::programs::Compiled;
 use super::rest;
 use crate::error::{Error, Result};
+use crate::executable;
 use crate::jobs::Job;
 use crate::run::screen::Screen;
 use crate::run::settings;
 
-/// The folder of a node that is not given one.
-const FOLDER: &str = "out/node";
 /// Before the name of another node is looked up again.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Days that the certificate of a node without peers is valid: it shows it to nobody.
@@ -117,13 +116,13 @@ impl Ground {
     async fn prepare(settings: NodeSettings, configuration: Configuration, jobs: Vec<Job>) -> Result<Self> {
         let stopwatch = Stopwatch::start();
         let executor = Arc::new(BlockingPool::new(tokio::runtime::Handle::current()));
-        let path = settings.folder.clone().unwrap_or_else(|| PathBuf::from(FOLDER));
+        let path = settings.folder.clone();
         let fresh_id = random()?;
         let seed = u64::from_le_bytes(random()?);
         let stores = settings::stores(&configuration);
         let opening = Opening { path, fresh_id, jobs, configuration: configuration.clone(), stores, seed };
         let Opened { folder, blobs, programs } = blocking(&*executor, move || opening.open()).await??;
-        let name = settings.name.clone().unwrap_or_else(|| hex(&folder.id()));
+        let name = settings.name.clone().unwrap_or_else(|| executable::hex(&folder.id()));
         let host = settings.address.rsplit_once(':').map_or("localhost", |(host, _)| host).to_string();
         let world = World {
             blobs,
@@ -315,8 +314,4 @@ async fn look_up(place: &str) -> Result<SocketAddr, PortError> {
     let unknown = |reason: String| PortError::retry(format!("the address {place} cannot be looked up: {reason}"));
     let mut found = tokio::net::lookup_host(place).await.map_err(|error| unknown(error.to_string()))?;
     found.next().ok_or_else(|| unknown("it has none".to_string()))
-}
-
-fn hex(id: &[u8; 16]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -21,7 +21,6 @@ use std::time::Duration;
 use millstream_actors::launch::LaunchOptions;
 use millstream_config::{Configuration, keys};
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::graph::chaining::plan;
 use millstream_runtime::ports::PortError;
 
 use crate::error::Result;
@@ -114,9 +113,7 @@ fn prepare(request: Request, screen: &Screen) -> Result<Prepared> {
     let output = parameters.get("output")?.map_or_else(|| PathBuf::from(format!("out/{}", job.name)), PathBuf::from);
     let options =
         settings::launch(&configuration, &parameters, settings::state_dir(&job, &configuration, &output), fresh)?;
-    let environment = settings::environment(&job, &configuration, parameters.clone());
-    (job.build)(&environment)?;
-    let graph = plan(environment.take_graph(), &settings::plan(&job, &configuration))?;
+    let graph = settings::graph(&job, &configuration, &parameters)?;
     Ok(Prepared { job, jobs, configuration, parameters, output, graph, options, program, json })
 }
 

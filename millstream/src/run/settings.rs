@@ -11,7 +11,8 @@ use millstream_config::{Configuration, Key, keys, secret};
 use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::CheckpointingMode;
-use millstream_runtime::graph::chaining::PlanOptions;
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::JobId;
 use millstream_runtime::job::RestartOptions;
 use millstream_state::blob::{Location, S3Options, Stores};
@@ -46,18 +47,20 @@ pub(super) fn without_effect(configuration: &Configuration) -> Vec<&'static str>
     .collect()
 }
 
-/// The environment that a job is recorded in.
-pub(crate) fn environment(job: &Job, configuration: &Configuration, parameters: Parameters) -> Environment {
+/// Records the graph of a job.
+pub(crate) fn graph(job: &Job, configuration: &Configuration, parameters: &Parameters) -> Result<JobGraph> {
     let limit = configuration.get(&keys::SOURCE_RATE_LIMIT).map(|limit| u64::from(limit.get()));
-    Environment::new(job_name(job, configuration), configuration.get(&keys::PARALLELISM).0, parameters)
-        .with_rate_limit(limit)
+    let (name, parallelism) = (job_name(job, configuration), configuration.get(&keys::PARALLELISM).0);
+    let environment = Environment::new(name, parallelism, parameters.clone()).with_rate_limit(limit);
+    (job.build)(&environment)?;
+    Ok(plan(environment.take_graph(), &plan_options(job, configuration))?)
 }
 
 fn job_name(job: &Job, configuration: &Configuration) -> String {
     configuration.get(&keys::PIPELINE_NAME).unwrap_or_else(|| job.name.to_string())
 }
 
-pub(crate) fn plan(job: &Job, configuration: &Configuration) -> PlanOptions {
+fn plan_options(job: &Job, configuration: &Configuration) -> PlanOptions {
     PlanOptions {
         name: job_name(job, configuration),
         parallelism: configuration.get(&keys::PARALLELISM).0,

@@ -115,12 +115,13 @@ impl Leader {
     }
 
     /// The job, if it has not ended.
-    async fn running(&self, job: JobId) -> Result<(), ApiError> {
-        let status = self.report(job).await?.status;
-        if status.is_terminal() {
+    async fn running(&self, job: JobId) -> Result<JobReport, ApiError> {
+        let report = self.report(job).await?;
+        if report.status.is_terminal() {
+            let status = report.status;
             return Err(ApiError::Conflict(format!("Job {job} is {status}: nothing can be triggered any more")));
         }
-        Ok(())
+        Ok(report)
     }
 
     async fn savepoint(
@@ -213,8 +214,7 @@ impl ClusterApi for Leader {
 
     fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
         Box::pin(async move {
-            self.running(job).await?;
-            let present = views::bounds(&self.report(job).await?);
+            let present = views::bounds(&self.running(job).await?);
             if let Some(unknown) = wanted.keys().find(|vertex| !present.contains_key(vertex)) {
                 return Err(ApiError::vertex_not_found(*unknown));
             }
