@@ -12,11 +12,13 @@
 //! | who leads a cluster, and what a standby does | [`leadership`] |
 //! | how nodes find each other, and what follows when one is lost | [`node`] |
 //! | what a node keeps of keyed state | [`local`] |
+//! | how rows that a barrier overtook are stored, and who goes on with them | [`in_flight`] |
 //! | what is measured, and how it is told | [`metrics`], [`view`] |
 //! | which clock, threads and store are used | [`world`] |
 #![deny(missing_docs)]
 
 pub mod dispatcher;
+pub mod in_flight;
 pub mod job_master;
 pub mod launch;
 pub mod leadership;

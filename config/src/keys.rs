@@ -126,6 +126,12 @@ keys! {
         CHECKPOINT_INTERVAL: Duration = "execution.checkpointing.interval", "1 s";
         /// What checkpoints guarantee.
         CHECKPOINT_MODE: CheckpointMode = "execution.checkpointing.mode", "EXACTLY_ONCE";
+        /// Whether a checkpoint may overtake rows that wait, and store them instead, when it would have to wait for them
+        /// too long. Takes EXACTLY_ONCE and one checkpoint at a time; savepoints never overtake rows.
+        UNALIGNED_CHECKPOINTS: bool = "execution.checkpointing.unaligned.enabled", "false";
+        /// How long the barriers of a checkpoint wait at a subtask, behind rows or for each other, before they overtake
+        /// rows. 0 overtakes at once.
+        ALIGNED_CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout", "1 s";
         /// Time after which a checkpoint that is not complete is given up.
         CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.timeout", "10 min";
         /// Shortest time between the end of one checkpoint and the start of the next.

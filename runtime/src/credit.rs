@@ -107,11 +107,24 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// The permit of a batch for which no credit was taken: it was in flight when its cut was made.
+    #[must_use]
+    pub fn without_credit() -> Self {
+        Self { origin: Arc::new(Uncounted), bytes: 0 }
+    }
+
     /// The permit of a batch that came from another node.
     #[must_use]
     pub fn received(origin: Arc<dyn ReturnCredit>, bytes: i64) -> Self {
         Self { origin, bytes }
     }
+}
+
+/// Takes no credit back.
+struct Uncounted;
+
+impl ReturnCredit for Uncounted {
+    fn processed(&self, _bytes: i64) {}
 }
 
 impl Drop for Permit {

@@ -18,6 +18,7 @@ use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 use millstream_state::segment::SegmentReader;
 
+use crate::in_flight::{InFlightRef, channels_uid, has_rows_in_flight};
 use crate::protocol::TaskRestore;
 
 /// Everything a deployment is restored from.
@@ -108,7 +109,9 @@ fn check(
             old.operators.iter().filter(|uid| !known.contains(uid)).map(|uid| uid.0.as_str()).collect();
         if !orphans.is_empty() {
             let stateful = stateful_operators(old, blobs)?;
-            orphans.retain(|uid| stateful.iter().any(|stateful| stateful.0 == *uid));
+            // Rows in flight to a vertex that is gone altogether are nobody's.
+            let loses_rows = orphans.len() == old.operators.len() && stateful.contains(&channels_uid());
+            orphans.retain(|uid| loses_rows || stateful.iter().any(|stateful| stateful.0 == *uid));
         }
         if !orphans.is_empty() {
             let orphans = orphans.join("', '");
@@ -195,6 +198,7 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
             }
         }
     }
+    restore.in_flight = in_flight(vertex, subtask, old);
     for uid in &vertex.operators {
         let mut stored: Vec<Vec<OperatorState>> = Vec::new();
         for vertex in old.iter().filter(|old| old.state.operators.contains(uid)) {
@@ -202,9 +206,25 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
                 stored.push(newest.operator_states(uid)?);
             }
         }
-        restore.operators.push((uid.clone(), deal(&stored, subtask, vertex.parallelism)));
+        restore.operators.push((uid.clone(), deal(&stored, subtask, vertex.parallelism, &groups)));
     }
     Ok(restore)
+}
+
+/// Rows in flight that the subtask may have to go on with: its own, or at another parallelism some of anybody's.
+fn in_flight(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> Vec<InFlightRef> {
+    let mut found = Vec::new();
+    for old in old {
+        let parallelism = old.state.parallelism;
+        for (recorded_by, readers) in (0..).zip(&old.readers) {
+            let is_candidate = parallelism != vertex.parallelism || recorded_by == subtask;
+            if let Some(newest) = readers.last().filter(|newest| is_candidate && has_rows_in_flight(newest)) {
+                let segment = newest.reference().clone();
+                found.push(InFlightRef { segment, subtask: recorded_by, parallelism });
+            }
+        }
+    }
+    found
 }
 
 fn intersection(a: &Range<u16>, b: &Range<u16>) -> Range<u16> {

@@ -15,6 +15,8 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::in_flight::InFlightRef;
+
 /// The programs compiled into this executable.
 pub trait Programs: Send + Sync {
     /// Records the graph of a job. May block: called on the blocking executor.
@@ -51,6 +53,8 @@ pub struct TaskRestore {
     pub watermark_floor: Vec<Timestamp>,
     /// The chain of segments to go on with, clipped to the subtask's key groups.
     pub segments: Vec<SegmentRef>,
+    /// Where rows in flight at the cut lie that the subtask may have to go on with.
+    pub in_flight: Vec<InFlightRef>,
 }
 
 /// A subtask to run.

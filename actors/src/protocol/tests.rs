@@ -13,6 +13,7 @@ use millstream_runtime::state::cut::{OperatorState, Redistribution};
 use millstream_state::log::{Digest, JobRecord};
 
 use super::*;
+use crate::in_flight::InFlightRef;
 use crate::metrics::instrument::Measured;
 use crate::metrics::{Now, SubtaskMetrics};
 
@@ -65,6 +66,7 @@ fn deploy() -> Deploy {
         operators: vec![(OperatorUid("source".to_owned()), vec![state]), (OperatorUid("map".to_owned()), vec![])],
         watermark_floor: vec![i64::MIN, 0, i64::MAX],
         segments: vec![segment(), segment()],
+        in_flight: vec![InFlightRef { segment: segment(), subtask: 3, parallelism: 4 }],
     };
     Deploy {
         attempt: attempt(),

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use millstream_runtime::chain::context::TaskInfo;
 use millstream_runtime::chain::head::ChainHead;
 use millstream_runtime::chain::{ChainContext, Completion, Flow};
+use millstream_runtime::credit::Permit;
 use millstream_runtime::element::{Element, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::ChainPlan;
 use millstream_runtime::ids::{CheckpointId, CutNumber, SubtaskId};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::subtask::Subtask;
+use millstream_runtime::subtask::overtaking::WantedTimeout;
 use millstream_runtime::time::Timestamp;
 use millstream_state::segment::SegmentContext;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -19,6 +21,7 @@ use super::alignment::AlignmentTimes;
 use super::driver::{Driver, Step};
 use super::message::{Deployment, SubtaskMessage};
 use super::snapshot::{Encoding, Snapshots};
+use crate::in_flight::ChannelPlace;
 use crate::local::Folder;
 use crate::metrics::{Phase, SourceMetrics, SubtaskMetrics};
 use crate::protocol::{Answers, FromTaskManager, SplitAssignment, SubtaskReport};
@@ -41,8 +44,8 @@ pub struct SubtaskArguments {
     pub task: TaskInfo,
     /// Makes its chain.
     pub plan: Arc<ChainPlan>,
-    /// Which input of the head each channel belongs to.
-    pub inputs: Vec<u8>,
+    /// Its input channels.
+    pub channels: Vec<ChannelPlace>,
     /// Whom it reports to.
     pub master: Answers,
     /// Its counters.
@@ -98,7 +101,8 @@ impl Actor for SubtaskActor {
             myself.send_after(std::time::Duration::from_millis(after_ms), || SubtaskMessage::Wake);
         });
         let context = ChainContext::new(arguments.task.clone());
-        let early = Some(Subtask::new(arguments.inputs.len()));
+        let may_be_overtaken = arguments.channels.iter().map(|channel| channel.may_be_overtaken);
+        let early = Some(Subtask::overtakable(may_be_overtaken.collect()));
         Ok(SubtaskStateful {
             arguments,
             context,
@@ -147,13 +151,17 @@ impl SubtaskStateful {
             SubtaskMessage::Deploy(deployment) => self.deploy(*deployment)?,
             SubtaskMessage::Element(channel, element) => {
                 let needs_flush = matches!(element, Element::Batch(_) | Element::Watermark(_));
+                let is_barrier = matches!(element, Element::Barrier(_));
                 match (&mut self.driver, &mut self.early) {
-                    (Some(driver), _) => driver.machine().receive(channel, element),
+                    (Some(driver), _) => driver.receive(channel, element)?,
                     (None, Some(early)) => early.receive(channel, element),
                     (None, None) => {}
                 }
                 if needs_flush {
                     self.send_flush(myself);
+                }
+                if is_barrier {
+                    self.start_timeout(myself);
                 }
             }
             SubtaskMessage::Assign(SplitAssignment { splits, initial, last, floor }) => {
@@ -164,6 +172,12 @@ impl SubtaskStateful {
             SubtaskMessage::Trigger { barrier, drain } => {
                 if let Some(driver) = &mut self.driver {
                     driver.trigger(barrier, drain);
+                }
+                self.start_timeout(myself);
+            }
+            SubtaskMessage::AlignmentTimeout(checkpoint) => {
+                if let Some(driver) = &mut self.driver {
+                    driver.time_out(checkpoint);
                 }
             }
             SubtaskMessage::Complete { checkpoint, purpose, position } => {
@@ -208,15 +222,18 @@ impl SubtaskStateful {
     }
 
     fn deploy(&mut self, deployment: Deployment) -> Result<(), PortError> {
-        let Deployment { outputs, restored, watermark_floor, segments, local } = deployment;
-        let Some(machine) = self.early.take() else { return Ok(()) };
+        let Deployment { outputs, restored, watermark_floor, segments, in_flight, local } = deployment;
+        let Some(mut machine) = self.early.take() else { return Ok(()) };
+        let parcel = |batch| Parcel { batch, permit: Permit::without_credit() };
+        machine.replay(in_flight.into_iter().map(|(channel, batch)| (channel, parcel(batch))));
         self.cuts = segments.iter().map(|segment| segment.cuts.1).max().unwrap_or_default();
         self.context.task.watermark_floor = watermark_floor;
         let restored = |uid: &_| {
             restored.iter().find(|(known, _)| known == uid).map(|(_, restored)| restored.clone()).unwrap_or_default()
         };
         let chain = self.arguments.plan.build(outputs, &restored, &self.context)?;
-        let mut driver = Driver::new(machine, chain, self.arguments.inputs.clone());
+        let inputs = self.arguments.channels.iter().map(|channel| channel.input).collect();
+        let mut driver = Driver::new(machine, chain, inputs);
         driver.open(&mut self.context)?;
         self.driver = Some(driver);
         let task = &self.arguments.task;
@@ -274,16 +291,10 @@ impl SubtaskStateful {
                 if self.driver.as_ref().is_some_and(Driver::is_source) {
                     self.flush()?;
                 }
-                if self.encoding.is_some() {
-                    self.wake(myself);
-                }
+                self.wake_to_encode(myself);
             }
             Step::Paused(Flow::Yielded) => self.wake(myself),
-            Step::Paused(Flow::Blocked | Flow::Waiting | Flow::Ready) => {
-                if self.encoding.is_some() {
-                    self.wake(myself);
-                }
-            }
+            Step::Paused(Flow::Blocked | Flow::Waiting | Flow::Ready) => self.wake_to_encode(myself),
         }
         self.start_work(myself);
         Ok(())
@@ -404,6 +415,22 @@ impl SubtaskStateful {
             self.wake_sent = true;
             drop(myself.cast(SubtaskMessage::Wake));
         }
+    }
+
+    fn wake_to_encode(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        if self.encoding.as_ref().is_some_and(|encoding| !encoding.encoded) {
+            self.wake(myself);
+        }
+    }
+
+    /// Has itself told when barriers have waited as long as they may.
+    fn start_timeout(&mut self, myself: &ActorRef<SubtaskMessage>) {
+        let Some(WantedTimeout { checkpoint, after_ms }) = self.driver.as_mut().and_then(Driver::take_wanted_timeout)
+        else {
+            return;
+        };
+        let after = std::time::Duration::from_millis(after_ms);
+        myself.send_after(after, move || SubtaskMessage::AlignmentTimeout(checkpoint));
     }
 
     pub(super) fn report(&self, report: SubtaskReport) {

@@ -7,7 +7,7 @@ use millstream_runtime::chain::Completion;
 use millstream_runtime::chain::sink::PreparedTransactions;
 use millstream_runtime::checkpoint::coordinator::AckMetrics;
 use millstream_runtime::checkpoint::manifest::{Ack, SubtaskState};
-use millstream_runtime::element::{Barrier, Purpose};
+use millstream_runtime::element::{Barrier, Overtaking, Purpose};
 use millstream_runtime::ids::CheckpointId;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::LogPosition;
@@ -31,8 +31,11 @@ fn milliseconds(nanoseconds: u64) -> i64 {
 
 impl SubtaskStateful {
     pub(super) fn snapshot(&mut self, myself: &ActorRef<SubtaskMessage>, barrier: Barrier) -> Result<(), PortError> {
-        // A cut still being encoded comes first; it ends soon, since nothing is added to it.
-        while self.encoding.is_some() {
+        // A cut still being encoded comes first; it ends soon, since nothing is added to it. Its rows in flight are all
+        // here: barriers of a later checkpoint come behind them.
+        while let Some(encoding) = &self.encoding {
+            let recording = self.driver.as_mut().and_then(|driver| driver.machine().recording());
+            assert_ne!(recording, Some(encoding.barrier.checkpoint), "a cut is to follow one whose rows still come");
             self.encode_some(myself)?;
         }
         let Some(driver) = &mut self.driver else { return Ok(()) };
@@ -56,24 +59,28 @@ impl SubtaskStateful {
             alignment_ms,
             processed_bytes,
             sync_duration_ms: milliseconds(sync_ns),
+            unaligned: barrier.overtaking == Overtaking::Now,
             ..AckMetrics::default()
         };
         let watermark = driver.cut_watermark(&self.context.task.watermark_floor);
-        self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns });
+        self.encoding = Some(Encoding { barrier, cut: self.cuts, watermark, metrics, started_ns, encoded: false });
         Ok(())
     }
 
     /// Encodes one key group of the cut under way; with the last one it goes to the store.
     pub(super) fn encode_some(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
-        if self.encoding.is_none() {
-            return Ok(());
-        }
+        let Some(encoding) = &mut self.encoding else { return Ok(()) };
         let (Some(driver), Some(snapshots)) = (&mut self.driver, &mut self.snapshots) else { return Ok(()) };
-        if !driver.chain().stage().encode_frozen(&mut self.context)?.is_ready() {
+        if !encoding.encoded && !driver.chain().stage().encode_frozen(&mut self.context)?.is_ready() {
             return Ok(());
         }
-        if let Some(encoding) = self.encoding.take() {
-            let work = snapshots.submit(encoding, std::mem::take(&mut self.context.cut));
+        encoding.encoded = true;
+        let Some(in_flight) = driver.take_in_flight(encoding.barrier.checkpoint) else { return Ok(()) };
+        if let Some(mut encoding) = self.encoding.take() {
+            let mut cut = std::mem::take(&mut self.context.cut);
+            encoding.metrics.persisted_bytes = cut.in_flight_bytes + in_flight.size_bytes();
+            cut.operators.extend(in_flight.into_cut(&self.arguments.channels));
+            let work = snapshots.submit(encoding, cut);
             self.start_write(myself, work);
         }
         Ok(())

@@ -1,21 +1,26 @@
 //! Machine and chain of one subtask together: what the actor does between two messages, without knowing of actors.
 
+use std::collections::BTreeMap;
+
 use millstream_runtime::chain::head::ChainHead;
 use millstream_runtime::chain::source::SourcePoll;
 use millstream_runtime::chain::{ChainContext, Flow};
-use millstream_runtime::element::{Barrier, Purpose};
+use millstream_runtime::element::{Barrier, Element, Overtaking, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::ids::{ChannelIndex, CheckpointId};
 use millstream_runtime::ports::PortError;
+use millstream_runtime::subtask::overtaking::WantedTimeout;
 use millstream_runtime::subtask::{Action, Subtask};
 use millstream_runtime::time::{MAX_TIMESTAMP, MIN_TIMESTAMP, Timestamp};
+
+use crate::in_flight::InFlight;
 
 /// What one step did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Processed a batch: let others run, then call again.
     Worked,
-    /// A barrier is to be taken: the chain is ready for it.
+    /// A barrier is to be taken: the chain is ready for it, or the barrier overtakes what it is busy with.
     Snapshot(Barrier),
     /// A checkpoint cannot be taken any more.
     Abandoned(CheckpointId),
@@ -49,6 +54,10 @@ pub struct Driver {
     opened: bool,
     /// Sources: triggers that wait until the chain is ready.
     triggers: std::collections::VecDeque<(Barrier, bool)>,
+    /// Sources: the trigger of this checkpoint has waited as long as it may.
+    overdue: Option<CheckpointId>,
+    /// What cuts have overtaken that are not on their way to the store; at most the newest and the one before.
+    in_flight: BTreeMap<CheckpointId, InFlight>,
     /// Sources: held back behind the savepoint of a stop.
     stopping: Option<CheckpointId>,
     ended: bool,
@@ -74,6 +83,8 @@ impl Driver {
             flow: Flow::Waiting,
             opened: false,
             triggers: std::collections::VecDeque::new(),
+            overdue: None,
+            in_flight: BTreeMap::new(),
             stopping: None,
             ended: false,
             end_told: false,
@@ -84,7 +95,22 @@ impl Driver {
         }
     }
 
-    /// The machine, for elements.
+    /// An element has come.
+    ///
+    /// # Errors
+    /// When it belongs to a cut taken before, and refuses to be stored.
+    pub fn receive(&mut self, channel: ChannelIndex, element: Element<Parcel>) -> Result<(), PortError> {
+        if let Element::Batch(parcel) = &element
+            && self.machine.is_recording(channel)
+            && let Some(checkpoint) = self.machine.recording()
+        {
+            self.in_flight.entry(checkpoint).or_default().record(channel, &*parcel.batch)?;
+        }
+        self.machine.receive(channel, element);
+        Ok(())
+    }
+
+    /// The machine.
     pub fn machine(&mut self) -> &mut Subtask<Parcel> {
         &mut self.machine
     }
@@ -132,6 +158,36 @@ impl Driver {
         self.triggers.push_back((barrier, drain));
     }
 
+    /// What [`time_out`](Self::time_out) is to be called with later; each is answered once.
+    pub fn take_wanted_timeout(&mut self) -> Option<WantedTimeout> {
+        let Some((barrier, _)) = self.triggers.back() else { return self.machine.take_wanted_timeout() };
+        match barrier.overtaking {
+            Overtaking::Never => None,
+            Overtaking::After { timeout_ms } => {
+                Some(WantedTimeout { checkpoint: barrier.checkpoint, after_ms: timeout_ms })
+            }
+            Overtaking::Now => {
+                self.overdue = Some(barrier.checkpoint);
+                None
+            }
+        }
+    }
+
+    /// Barriers of this checkpoint have waited as long as they may.
+    pub fn time_out(&mut self, checkpoint: CheckpointId) {
+        if self.is_source() {
+            self.overdue = Some(checkpoint);
+        } else {
+            self.machine.time_out(checkpoint);
+        }
+    }
+
+    /// Rows that the cut of this checkpoint has overtaken, once all of them are here.
+    pub fn take_in_flight(&mut self, checkpoint: CheckpointId) -> Option<InFlight> {
+        let is_whole = self.machine.recording() != Some(checkpoint);
+        is_whole.then(|| self.in_flight.remove(&checkpoint).unwrap_or_default())
+    }
+
     /// A checkpoint will not complete.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
         self.machine.abort(checkpoint);
@@ -146,6 +202,12 @@ impl Driver {
     /// # Errors
     /// When the chain fails.
     pub fn step(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {
+        if let Some(lost) = self.machine.take_lost() {
+            return Ok(Step::Abandoned(lost));
+        }
+        if let Some(barrier) = self.overtake()? {
+            return Ok(Step::Snapshot(barrier));
+        }
         if self.flow == Flow::Yielded
             && self.opened
             && let Some(action) = self.machine.next_between_timers()
@@ -154,7 +216,8 @@ impl Driver {
         }
         if !self.flow.is_ready() || !self.opened {
             self.flow = self.chain.stage().resume(cx)?;
-            self.opened |= matches!(self.flow, Flow::Ready | Flow::Yielded);
+            // Rows that the restored cut overtook may be blocked again; that is as good as running.
+            self.opened = self.opened || matches!(self.flow, Flow::Ready | Flow::Yielded) || !self.holds_off();
             if !self.flow.is_ready() {
                 return Ok(Step::Paused(self.flow));
             }
@@ -172,6 +235,39 @@ impl Driver {
             ChainHead::Source(_) => self.step_source(cx),
             ChainHead::Input(_) => self.step_input(cx),
         }
+    }
+
+    fn holds_off(&mut self) -> bool {
+        let mut holds_off = false;
+        self.chain.stage().holds_off(&mut holds_off);
+        holds_off
+    }
+
+    /// A barrier that is taken now, whatever the chain is busy with: it keeps what it has not processed in the cut.
+    fn overtake(&mut self) -> Result<Option<Barrier>, PortError> {
+        let trigger = self.triggers.front().filter(|(barrier, _)| Some(barrier.checkpoint) == self.overdue);
+        let source = trigger.map(|(barrier, _)| Barrier { overtaking: Overtaking::Now, ..*barrier });
+        if !self.opened || (source.is_none() && !self.machine.is_overdue()) {
+            return Ok(None);
+        }
+        if self.holds_off() {
+            return Ok(None);
+        }
+        if source.is_some() {
+            self.triggers.pop_front();
+            return Ok(source);
+        }
+        let (mut in_flight, mut outcome) = (InFlight::default(), Ok(()));
+        let barrier = self.machine.overtake(|channel, parcel| {
+            if outcome.is_ok() {
+                outcome = in_flight.record(channel, &*parcel.batch);
+            }
+        });
+        outcome?;
+        if let Some(barrier) = &barrier {
+            self.in_flight.insert(barrier.checkpoint, in_flight);
+        }
+        Ok(barrier)
     }
 
     fn step_source(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use millstream_runtime::batch::Batch;
 use millstream_runtime::chain::Completion;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
@@ -28,6 +29,8 @@ pub struct Deployment {
     pub watermark_floor: Vec<Timestamp>,
     /// The chain of segments that the restored state lies in; the next ack goes on with it.
     pub segments: Vec<SegmentRef>,
+    /// Rows that the restored cut overtook, to go on with before anything else.
+    pub in_flight: Vec<(ChannelIndex, Box<dyn Batch>)>,
     /// The node's materialisation of keyed state, if it keeps one.
     pub local: Option<Arc<LocalState>>,
 }
@@ -72,6 +75,8 @@ pub enum SubtaskMessage {
     Compacted(Box<Compacted>),
     /// Blocking work of an operator panicked: its answer will never come.
     WorkFailed(PortError),
+    /// Barriers of this checkpoint have waited as long as they may.
+    AlignmentTimeout(CheckpointId),
     /// A processing-time timer asked for.
     Timer,
 }

@@ -31,6 +31,8 @@ pub struct Encoding {
     pub metrics: AckMetrics,
     /// Stopwatch reading at the barrier, for the asynchronous part.
     pub started_ns: u64,
+    /// Everything is encoded; perhaps rows are still recorded that the barrier overtook.
+    pub encoded: bool,
 }
 
 /// A cut on its way to the store.
@@ -115,7 +117,7 @@ impl Snapshots {
 
     /// Takes an encoded cut; answers work when nothing else is being written.
     pub fn submit(&mut self, encoding: Encoding, builder: CutBuilder) -> Option<WriteWork> {
-        let CutBuilder { operators, prepare } = builder;
+        let CutBuilder { operators, prepare, in_flight_bytes: _ } = builder;
         let cut = Cut { number: encoding.cut, watermark: encoding.watermark, operators };
         let Encoding { barrier, metrics, started_ns, .. } = encoding;
         self.queue.push_back(Unwritten { barrier, metrics, started_ns, cut, prepare });

@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_runtime::batch::Batch;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{JobId, NodeProcess, OperatorUid, SubtaskId};
+use millstream_runtime::ids::{ChannelIndex, JobId, NodeProcess, OperatorUid, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::time::Timestamp;
 use millstream_state::segment::SegmentReader;
 
+use crate::in_flight;
 use crate::local::{LocalState, LocalStates, reader};
 use crate::protocol::deploy::{Programs, TaskRestore};
 use crate::protocol::{ChannelOptions, Deploy, TaskDeployment};
@@ -42,6 +44,8 @@ pub struct OpenedTask {
     pub watermark_floor: Vec<Timestamp>,
     /// The chain of segments to go on with.
     pub segments: Vec<SegmentRef>,
+    /// Rows that the restored cut overtook, to go on with before anything else.
+    pub in_flight: Vec<(ChannelIndex, Box<dyn Batch>)>,
 }
 
 /// Opens what a deployment needs.
@@ -76,8 +80,9 @@ pub fn open(
             )));
         };
         let restored = operators(&graph.vertices[vertex], id, &restore, deploy, blobs, local.as_deref())?;
-        let TaskRestore { watermark_floor, segments, .. } = restore;
-        tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments });
+        let TaskRestore { watermark_floor, segments, in_flight, .. } = restore;
+        let in_flight = in_flight::restore(&graph, vertex, id, &in_flight, blobs)?;
+        tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments, in_flight });
     }
     let places = std::mem::take(&mut deploy.places);
     Ok(Opened { graph, places, channels: deploy.channels, local, tasks })

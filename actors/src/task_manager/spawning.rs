@@ -16,7 +16,7 @@ use ractor::{Actor, ActorRef};
 use super::hosted::{Attempt, Task};
 use super::message::TaskManagerMessage;
 use super::opening::{Opened, OpenedTask};
-use super::wiring::{Wiring, inputs};
+use super::wiring::{Wiring, channel_places};
 use crate::metrics::{JobScope, Registered, TaskScope};
 use crate::protocol::Answers;
 use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
@@ -45,9 +45,10 @@ impl Place<'_> {
     /// When one cannot be started.
     pub async fn run(&self, attempt: &mut Attempt, opened: Opened) -> Result<(), PortError> {
         let Opened { graph, places, channels, local, tasks } = opened;
-        for (id, task) in &tasks {
-            let task = self.spawn(attempt.id, &graph, task.vertex, *id, channels.batch).await?;
-            attempt.tasks.insert(*id, task);
+        let vertices: Vec<_> = tasks.iter().map(|(id, task)| (*id, task.vertex)).collect();
+        for (id, vertex) in vertices {
+            let task = self.spawn(attempt.id, &graph, vertex, id, channels.batch).await?;
+            attempt.tasks.insert(id, task);
         }
         let wiring = Wiring {
             job: self.job,
@@ -60,10 +61,11 @@ impl Place<'_> {
             manager: self.manager,
         };
         let mut inlets = BTreeMap::new();
-        for (id, OpenedTask { vertex, restored, watermark_floor, segments }) in tasks {
+        for (id, OpenedTask { vertex, restored, watermark_floor, segments, in_flight }) in tasks {
             inlets.insert(id, wiring.inlets(vertex, id));
             let outputs = wiring.outputs(vertex, id);
-            let deployment = Deployment { outputs, restored, watermark_floor, segments, local: local.clone() };
+            let local = local.clone();
+            let deployment = Deployment { outputs, restored, watermark_floor, segments, in_flight, local };
             drop(attempt.tasks[&id].actor.cast(SubtaskMessage::Deploy(Box::new(deployment))));
         }
         for (id, inlets) in inlets {
@@ -98,7 +100,7 @@ impl Place<'_> {
             id,
             task: self.task(attempt, vertex, id, batch),
             plan: Arc::clone(&vertex.plan),
-            inputs: inputs(graph, index),
+            channels: channel_places(graph, index, id.index),
             master: self.answers.clone(),
             metrics: metrics.metrics(),
             source_metrics: source_metrics.as_ref().map(Registered::metrics),

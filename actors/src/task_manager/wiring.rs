@@ -16,6 +16,7 @@ use ractor::ActorRef;
 
 use super::hosted::Task;
 use super::message::TaskManagerMessage;
+use crate::in_flight::{ChannelPlace, edge_name, may_be_overtaken};
 use crate::subtask::SubtaskMessage;
 
 /// A channel into a subtask, as its vertex knows it.
@@ -42,10 +43,19 @@ pub fn channels(graph: &JobGraph, vertex: usize) -> Vec<InputChannel> {
     channels
 }
 
-/// Which input of the head each channel into a vertex belongs to.
+/// The channels into a subtask as it knows them.
 #[must_use]
-pub fn inputs(graph: &JobGraph, vertex: usize) -> Vec<u8> {
-    channels(graph, vertex).iter().map(|channel| graph.edges[channel.edge].input).collect()
+pub fn channel_places(graph: &JobGraph, vertex: usize, subtask: SubtaskIndex) -> Vec<ChannelPlace> {
+    let place = |channel: InputChannel| {
+        let edge = &graph.edges[channel.edge];
+        ChannelPlace {
+            input: edge.input,
+            may_be_overtaken: may_be_overtaken(edge),
+            edge: edge_name(graph, edge).into(),
+            sender: channel.sender.unwrap_or(subtask.0),
+        }
+    };
+    channels(graph, vertex).into_iter().map(place).collect()
 }
 
 /// The channel of an edge as its receiver counts: the first of the edge, plus the sender unless it is pointwise.

@@ -155,7 +155,7 @@ fn subtask(index: u32, told: Option<&SubtaskStatistics>) -> SubtaskCheckpointVie
             duration: metrics.alignment_ms,
         },
         start_delay: metrics.start_delay_ms,
-        unaligned_checkpoint: false,
+        unaligned_checkpoint: metrics.unaligned,
         aborted: false,
     })
 }

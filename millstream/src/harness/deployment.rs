@@ -47,8 +47,10 @@ impl Wiring<'_> {
         let parallelism = self.job.vertices[vertex].parallelism;
         let cx = ChainContext::new(self.task_info(place, world, restored));
         let outputs = self.job.outputs(vertex).map(|edge| self.output(edge, subtask)).collect();
-        let operator =
-            |uid: &_| restored.map(|snapshot| snapshot.restored(uid, subtask, parallelism)).unwrap_or_default();
+        let groups = cx.task.key_groups.clone();
+        let operator = |uid: &_| {
+            restored.map(|snapshot| snapshot.restored(uid, subtask, parallelism, &groups)).unwrap_or_default()
+        };
         let chain = self.job.vertices[vertex].plan.build(outputs, &operator, &cx)?;
         let inputs = self.job.inputs(vertex).flat_map(|edge| vec![edge.input; self.senders(edge)]).collect();
         Task::new(vertex, chain, cx, Arc::clone(&self.inboxes[&place]), inputs)

@@ -83,13 +83,19 @@ impl Snapshot {
     }
 
     /// What one of `parallelism` subtasks gets.
-    pub(super) fn restored(&self, uid: &OperatorUid, subtask: u32, parallelism: u32) -> RestoredOperator {
+    pub(super) fn restored(
+        &self,
+        uid: &OperatorUid,
+        subtask: u32,
+        parallelism: u32,
+        groups: &Range<u16>,
+    ) -> RestoredOperator {
         let Some(operator) = self.operators.get(uid) else { return RestoredOperator::default() };
         let stored: Vec<_> = operator.operator_states.values().cloned().collect();
         let OperatorSnapshot { keyed, declared, .. } = operator;
         let reader = || MemoryState { entries: keyed.clone(), stored: declared.clone(), declared: OnceLock::new() };
         let keyed = (!declared.is_empty()).then(|| Arc::new(reader()) as Arc<dyn StateReader>);
-        RestoredOperator { keyed, operator_states: deal(&stored, subtask, parallelism) }
+        RestoredOperator { keyed, operator_states: deal(&stored, subtask, parallelism, groups) }
     }
 
     /// The watermark floor of key groups, by the subtasks that had them.

@@ -150,6 +150,9 @@ fn checkpoints(configuration: &Configuration) -> CheckpointOptions {
             CheckpointMode::ExactlyOnce => CheckpointingMode::ExactlyOnce,
             CheckpointMode::AtLeastOnce => CheckpointingMode::AtLeastOnce,
         },
+        aligned_timeout_ms: configuration.get(&keys::UNALIGNED_CHECKPOINTS).then(|| {
+            u64::try_from(configuration.get(&keys::ALIGNED_CHECKPOINT_TIMEOUT).as_millis()).unwrap_or(u64::MAX)
+        }),
         history_size: configuration.get(&keys::CHECKPOINT_HISTORY).get() as usize,
         ..CheckpointOptions::default()
     }

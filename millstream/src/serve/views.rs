@@ -15,7 +15,7 @@ use millstream_actors::view::job::{
 use millstream_actors::view::observation::{
     BackpressureView, ExceptionEntry as ExceptionView, ExceptionHistory, ExceptionsView,
 };
-use millstream_runtime::element::CheckpointingMode;
+use millstream_runtime::element::{CheckpointingMode, Overtaking, Purpose};
 use millstream_runtime::ids::{SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionEntry, JobStatus as Status};
 use millstream_service::api::ParallelismBounds;
@@ -315,9 +315,11 @@ impl Snapshot {
             externalization: Externalization { enabled: true, delete_on_cancellation: false },
             state_backend: "millstream".to_string(),
             checkpoint_storage: storage.to_string(),
-            unaligned_checkpoints: false,
+            unaligned_checkpoints: options.overtaking(Purpose::Checkpoint) != Overtaking::Never,
             tolerable_failed_checkpoints: options.tolerable_failed.map_or(-1, i64::from),
-            aligned_checkpoint_timeout: 0,
+            aligned_checkpoint_timeout: options
+                .aligned_timeout_ms
+                .map_or(0, |timeout| i64::try_from(timeout).unwrap_or(i64::MAX)),
             checkpoints_after_tasks_finish: true,
             state_changelog_enabled: false,
             changelog_periodic_materialization_interval: -1,

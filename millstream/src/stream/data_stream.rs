@@ -143,8 +143,9 @@ impl<T: Data> DataStream<T> {
         self.operator(
             "Flat Map",
             false,
-            InputFactory::<T, _>::shared(move |outputs, _, _| {
-                Ok(Box::new(FlatMap::new(function.clone(), outputs.downstream::<O>())))
+            InputFactory::<T, _>::shared(move |outputs, place, _| {
+                let (downstream, restored) = (outputs.downstream::<O>(), &place.restored.operator_states);
+                Ok(Box::new(FlatMap::new(place.uid, function.clone(), downstream, restored)?))
             }),
         )
     }

@@ -6,13 +6,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-use millstream_runtime::batch::Data;
+use millstream_runtime::batch::{Batch, Data, Rows};
 use millstream_runtime::chain::Downstream;
 use millstream_runtime::exchange::partitioner::{Broadcast, ByKey, Custom, RoundRobin, Shuffle, Single};
 use millstream_runtime::exchange::{Exchange, Outlet};
 use millstream_runtime::graph::stream::{ExchangeFactory, ExchangePlace, ShipStrategy};
 use millstream_runtime::key::Key;
-use millstream_runtime::key_group::RoutingTable;
+use millstream_runtime::key_group::{KeyGroup, RoutingTable};
 use millstream_runtime::ports::transport::{DecodeBatch, decoder};
 
 /// Strategies that do not look at rows.
@@ -26,6 +26,10 @@ pub(super) fn unkeyed<T: Data>() -> Arc<dyn ExchangeFactory> {
 impl<T: Data> ExchangeFactory for Unkeyed<T> {
     fn decoder(&self) -> DecodeBatch {
         decoder::<T>()
+    }
+
+    fn of_groups(&self, batch: Box<dyn Batch>, _groups: &Range<u16>, _max_parallelism: u16) -> Option<Box<dyn Batch>> {
+        Some(batch)
     }
 
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
@@ -64,9 +68,13 @@ fn local_channels(place: &ExchangePlace) -> Range<usize> {
     start..end.max(start + 1)
 }
 
+/// Takes the rows of some key groups out of a batch.
+type OfGroups<T> = Box<dyn Fn(Rows<T>, &Range<u16>, u16) -> Rows<T> + Send + Sync>;
+
 /// Strategies with a function of the user.
 struct WithFunction<T, B> {
     build: B,
+    of_groups: Option<OfGroups<T>>,
     record: PhantomData<fn(T)>,
 }
 
@@ -78,17 +86,23 @@ where
         decoder::<T>()
     }
 
+    fn of_groups(&self, batch: Box<dyn Batch>, groups: &Range<u16>, max_parallelism: u16) -> Option<Box<dyn Batch>> {
+        let Some(of_groups) = &self.of_groups else { return Some(batch) };
+        let rows = of_groups(batch.into_rows::<T>(), groups, max_parallelism);
+        (!rows.is_empty()).then(|| Box::new(rows) as Box<dyn Batch>)
+    }
+
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any> {
         Box::new((self.build)(outlets, place))
     }
 }
 
-fn with_function<T, B>(build: B) -> Arc<dyn ExchangeFactory>
+fn with_function<T, B>(build: B, of_groups: Option<OfGroups<T>>) -> Arc<dyn ExchangeFactory>
 where
     T: Data,
     B: Fn(Vec<Outlet>, &ExchangePlace) -> Downstream<T> + Send + Sync + 'static,
 {
-    Arc::new(WithFunction { build, record: PhantomData })
+    Arc::new(WithFunction { build, of_groups, record: PhantomData })
 }
 
 /// By key group.
@@ -96,10 +110,23 @@ pub(super) fn by_key<T: Data, K: Key, S>(selector: S) -> Arc<dyn ExchangeFactory
 where
     S: Fn(&T) -> K + Clone + Send + Sync + 'static,
 {
-    with_function(move |outlets, place| {
+    let of_row = selector.clone();
+    let of_groups: OfGroups<T> = Box::new(move |rows, groups, max_parallelism| {
+        let mut mine = Rows::default();
+        let mut timestamps = rows.timestamps.into_iter();
+        for row in rows.values {
+            let timestamp = timestamps.next();
+            if groups.contains(&KeyGroup::of(of_row(&row).key_hash(), max_parallelism).0) {
+                mine.push(row, timestamp);
+            }
+        }
+        mine
+    });
+    let build = move |outlets: Vec<Outlet>, place: &ExchangePlace| -> Downstream<T> {
         let table = RoutingTable::contiguous(place.receiver_max_parallelism, place.receiver_parallelism);
         Box::new(Exchange::new(outlets, ByKey::new(selector.clone(), table), place.limit))
-    })
+    };
+    with_function(build, Some(of_groups))
 }
 
 /// By a function from row and number of channels to channel.
@@ -107,10 +134,11 @@ pub(super) fn custom<T: Data, F>(choose: F) -> Arc<dyn ExchangeFactory>
 where
     F: Fn(&T, usize) -> usize + Clone + Send + Sync + 'static,
 {
-    with_function(move |outlets, place| {
+    let build = move |outlets: Vec<Outlet>, place: &ExchangePlace| -> Downstream<T> {
         let channels = outlets.len();
         Box::new(Exchange::new(outlets, Custom::new(choose.clone(), channels), place.limit))
-    })
+    };
+    with_function(build, None)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream::prelude::*;
-use millstream_actors::launch::{EarlierRun, LaunchOptions, StartFrom, earlier_run, launch};
+use millstream_actors::launch::{EarlierRun, LaunchOptions, StartFrom, earlier_run};
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::{JobStatus, RestartOptions};
 use millstream_state::log::TerminalState;
@@ -283,30 +283,6 @@ fn a_plain_savepoint_commits_nothing_and_the_next_checkpoint_commits_it_all() {
         finish(&launched).await;
         assert_eq!(sorted(&target), expected(1, 100));
     });
-}
-
-/// The process ends in the middle, as far as that can be played: its runtime and all its actors are gone.
-fn crash(env: &Environment, options: &LaunchOptions, seen: impl AsyncFnOnce(&millstream_actors::launch::Launched)) {
-    let runtime = new_runtime();
-    runtime.block_on(within_a_minute(async {
-        let launched = launch_when_free(env, options).await;
-        seen(&launched).await;
-    }));
-    runtime.shutdown_background();
-}
-
-/// Threads of the process before may still be at their last work and hold the folder.
-async fn launch_when_free(env: &Environment, options: &LaunchOptions) -> millstream_actors::launch::Launched {
-    let graph = graph_of(env);
-    loop {
-        match launch(graph.clone(), options.clone()).await {
-            Ok(launched) => return launched,
-            Err(error) if error.message.contains("another running process") => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 #[test]

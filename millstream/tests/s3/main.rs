@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use millstream::prelude::*;
-use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch};
+use millstream_actors::launch::{LaunchOptions, StartFrom, launch};
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::JobStatus;
 use millstream_state::blob::{Location, Stores};
@@ -92,20 +92,6 @@ fn on_s3(server: &S3Server, place: &Location, state: &Path) -> LaunchOptions {
         savepoint_dir: Some(place.join("savepoints")),
         stores: server.stores(),
         ..options(state)
-    }
-}
-
-/// Threads of the process before may still be at their last work and hold the folder.
-async fn launch_when_free(env: &Environment, options: &LaunchOptions) -> Launched {
-    let graph = graph_of(env);
-    loop {
-        match launch(graph.clone(), options.clone()).await {
-            Ok(launched) => return launched,
-            Err(error) if error.message.contains("another running process") => {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-            Err(error) => panic!("{error}"),
-        }
     }
 }
 

@@ -110,6 +110,30 @@ pub async fn finish(launched: &Launched) {
     assert_eq!(outcome.status, JobStatus::Finished, "{outcome:?}");
 }
 
+/// The process ends in the middle, as far as that can be played: its runtime and all its actors are gone.
+pub fn crash(env: &Environment, options: &LaunchOptions, seen: impl AsyncFnOnce(&Launched)) {
+    let runtime = new_runtime();
+    runtime.block_on(within_a_minute(async {
+        let launched = launch_when_free(env, options).await;
+        seen(&launched).await;
+    }));
+    runtime.shutdown_background();
+}
+
+/// Threads of the process before may still be at their last work and hold the folder.
+pub async fn launch_when_free(env: &Environment, options: &LaunchOptions) -> Launched {
+    let graph = graph_of(env);
+    loop {
+        match launch(graph.clone(), options.clone()).await {
+            Ok(launched) => return launched,
+            Err(error) if error.message.contains("another running process") => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 /// Numbers from a seed (SplitMix64).
 #[derive(Clone)]
 pub struct Random(pub u64);

@@ -109,7 +109,14 @@ pub struct MemorySink<T>(pub Arc<Target<T>>);
 struct MemoryWriter<T> {
     target: Arc<Target<T>>,
     context: millstream_runtime::ports::sink::SinkContext,
+    rows: Arc<Mutex<WriterRows<T>>>,
+}
+
+struct WriterRows<T> {
+    /// Of the open transaction.
     open: Vec<T>,
+    /// Of a write that has not returned; they join the transaction that is open when it does.
+    stalled: Vec<T>,
 }
 
 struct MemoryCommitter<T> {
@@ -127,7 +134,8 @@ impl<T: Data + Sync> TwoPhaseCommitSink<T> for MemorySink<T> {
     type Committable = TransactionId;
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<T, TransactionId>>, PortError> {
-        Ok(Box::new(MemoryWriter { target: Arc::clone(&self.0), context, open: Vec::new() }))
+        let rows = Arc::new(Mutex::new(WriterRows { open: Vec::new(), stalled: Vec::new() }));
+        Ok(Box::new(MemoryWriter { target: Arc::clone(&self.0), context, rows }))
     }
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
@@ -138,28 +146,52 @@ impl<T: Data + Sync> TwoPhaseCommitSink<T> for MemorySink<T> {
 
 impl<T: Data + Sync> SinkWriter<T, TransactionId> for MemoryWriter<T> {
     fn write(&mut self, rows: Rows<T>) -> Result<Option<SinkWork>, PortError> {
-        if self.open.is_empty() {
+        let mut held = lock(&self.rows);
+        if held.open.is_empty() {
             lock(&self.target.counts).begun += 1;
         }
         self.target.written.fetch_add(rows.values.len() as u64, Ordering::SeqCst);
-        self.open.extend(rows.values);
         if !self.target.stalled.load(Ordering::SeqCst) {
+            held.open.extend(rows.values);
             return Ok(None);
         }
-        let target = Arc::clone(&self.target);
+        held.stalled = rows.values;
+        let (target, rows) = (Arc::clone(&self.target), Arc::clone(&self.rows));
         Ok(Some(Box::new(move || {
             while target.stalled.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            let mut rows = lock(&rows);
+            let stalled = std::mem::take(&mut rows.stalled);
+            rows.open.extend(stalled);
             Ok(())
         })))
     }
 
+    fn may_be_overtaken(&self) -> bool {
+        true
+    }
+
+    fn prepare_ahead(&mut self, cut: CutNumber) -> Result<(Rows<T>, PrepareWork<TransactionId>), PortError> {
+        let (open, unwritten) = {
+            let mut rows = lock(&self.rows);
+            (std::mem::take(&mut rows.open), rows.stalled.clone())
+        };
+        Ok((Rows::untimed(unwritten), self.prepare_rows(open, cut)))
+    }
+
     fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<TransactionId>, PortError> {
-        let (rows, target) = (std::mem::take(&mut self.open), Arc::clone(&self.target));
+        let open = std::mem::take(&mut lock(&self.rows).open);
+        Ok(self.prepare_rows(open, cut))
+    }
+}
+
+impl<T: Data> MemoryWriter<T> {
+    fn prepare_rows(&self, rows: Vec<T>, cut: CutNumber) -> PrepareWork<TransactionId> {
+        let target = Arc::clone(&self.target);
         let SinkContext { attempt, subtask, .. } = self.context;
         let id = (job_number(&self.context), attempt.epoch.0, attempt.attempt.0, subtask.0, cut.0);
-        Ok(Box::new(move || {
+        Box::new(move || {
             if rows.is_empty() {
                 return Ok(Vec::new());
             }
@@ -172,7 +204,7 @@ impl<T: Data + Sync> SinkWriter<T, TransactionId> for MemoryWriter<T> {
                 return Err(PortError::retry("the answer to a preparation was lost"));
             }
             Ok(vec![id])
-        }))
+        })
     }
 }
 

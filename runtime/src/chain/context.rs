@@ -50,6 +50,8 @@ pub struct CutBuilder {
     pub operators: Vec<OperatorCut>,
     /// Sinks that have to prepare.
     pub prepare: Vec<PrepareCut>,
+    /// Bytes of the rows that the cut has overtaken in the chain.
+    pub in_flight_bytes: u64,
 }
 
 impl CutBuilder {

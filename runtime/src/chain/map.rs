@@ -1,7 +1,12 @@
 //! Stateless operators: map, filter, flat map, and the fan-out to several consumers.
 
+use super::held::HeldRows;
 use super::{ChainContext, ChainResult, Collector, Downstream, Flow, Stage};
-use crate::batch::Rows;
+use crate::batch::{Data, Rows};
+use crate::element::Barrier;
+use crate::ids::OperatorUid;
+use crate::ports::PortError;
+use crate::state::cut::OperatorState;
 
 /// Applies a function to every record.
 pub struct Map<F, O> {
@@ -65,6 +70,7 @@ impl<T, F: FnMut(&T) -> bool + Send> Collector<T> for Filter<F, T> {
 
 /// Gives any number of records for each one; stops behind a cursor when an output lacks credit.
 pub struct FlatMap<F, I, O> {
+    uid: OperatorUid,
     function: F,
     downstream: Downstream<O>,
     /// The rest of a batch that has to wait.
@@ -72,22 +78,18 @@ pub struct FlatMap<F, I, O> {
     output: Rows<O>,
 }
 
-/// A batch with a cursor.
-pub(crate) struct HeldRows<I> {
-    pub(crate) values: std::vec::IntoIter<I>,
-    pub(crate) timestamps: std::vec::IntoIter<i64>,
-}
-
-impl<I> HeldRows<I> {
-    pub(crate) fn new(rows: Rows<I>) -> Self {
-        Self { values: rows.values.into_iter(), timestamps: rows.timestamps.into_iter() }
-    }
-}
-
-impl<F, I, O> FlatMap<F, I, O> {
+impl<F, I: Data, O> FlatMap<F, I, O> {
     /// Maps into `downstream`.
-    pub fn new(function: F, downstream: Downstream<O>) -> Self {
-        Self { function, downstream, held: None, output: Rows::default() }
+    ///
+    /// # Errors
+    /// When restored rows are of another type.
+    pub fn new(
+        uid: OperatorUid,
+        function: F,
+        downstream: Downstream<O>,
+        restored: &[OperatorState],
+    ) -> Result<Self, PortError> {
+        Ok(Self { uid, function, downstream, held: HeldRows::restore(restored)?, output: Rows::default() })
     }
 }
 
@@ -118,7 +120,7 @@ where
 
 impl<I, O, F> Stage for FlatMap<F, I, O>
 where
-    I: Send,
+    I: Data,
     O: Send,
     F: FnMut(I, &mut Vec<O>) + Send,
 {
@@ -136,11 +138,18 @@ where
             None => Ok(Flow::Ready),
         }
     }
+
+    fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
+        if let Some(held) = &self.held {
+            held.store(&self.uid, cx)?;
+        }
+        self.downstream.barrier(barrier, cx)
+    }
 }
 
 impl<I, O, F> Collector<I> for FlatMap<F, I, O>
 where
-    I: Send,
+    I: Data,
     O: Send,
     F: FnMut(I, &mut Vec<O>) + Send,
 {

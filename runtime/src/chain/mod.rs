@@ -7,10 +7,12 @@
 //!
 //! - [`context`]: what operators share: work to start, the cut being made, counters
 //! - [`map`], [`timestamps`], [`process`], [`keyed`], [`window`], [`sink`], [`source`]: the operators
+//! - `held`: rows behind a cursor, in a cut that overtakes them
 //! - [`head`]: the entry of a chain, where a batch gets its type back
 
 pub mod context;
 pub mod head;
+mod held;
 pub mod keyed;
 pub mod map;
 pub mod output;
@@ -130,13 +132,23 @@ pub trait Stage: Send {
         self.consumers(&mut |consumer| consumer.flush(cx))
     }
 
-    /// Takes the snapshot into `cx.cut` and passes the barrier on. Only called while the chain is ready, or has yielded
-    /// between two timers.
+    /// Takes the snapshot into `cx.cut` and passes the barrier on. Called while the chain is ready or has yielded
+    /// between two timers, and, with a barrier that overtakes, while an output blocks it: rows behind cursors are then
+    /// part of the cut.
     ///
     /// # Errors
     /// When the snapshot cannot be taken.
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
         self.consumers(&mut |consumer| consumer.barrier(barrier, cx))
+    }
+
+    /// Sets the flag while even a cut that overtakes has to wait: the state is not known before some work is done.
+    fn holds_off(&mut self, flag: &mut bool) {
+        let visited = self.consumers(&mut |consumer| {
+            consumer.holds_off(flag);
+            Ok(Flow::Ready)
+        });
+        debug_assert!(visited.is_ok());
     }
 
     /// Encodes some more of what the barrier froze; `Blocked` means there is more to encode.

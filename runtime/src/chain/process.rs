@@ -1,10 +1,10 @@
 //! Process functions on streams without keys: any number of outputs, side outputs, operator state.
 
 use super::context::TaskInfo;
-use super::map::HeldRows;
+use super::held::HeldRows;
 use super::output::{OutputTag, Outputs};
 use super::{ChainContext, ChainResult, Collector, Stage};
-use crate::batch::Rows;
+use crate::batch::{Data, Rows};
 use crate::element::{Barrier, Purpose};
 use crate::ids::{CheckpointId, OperatorUid};
 use crate::ports::PortError;
@@ -15,7 +15,7 @@ use crate::time::{MIN_TIMESTAMP, Timestamp};
 /// User code that sees every record, without keys.
 pub trait ProcessFunction: Clone + Send + 'static {
     /// Records in.
-    type In: Send + 'static;
+    type In: Data;
     /// Records out.
     type Out: Send + 'static;
 
@@ -132,9 +132,10 @@ impl<F: ProcessFunction> Process<F> {
         restore_states(restored, |visit| function.operator_states(visit))?;
         // While one subtask had not ended, its part of the input may come to any subtask.
         let flags = restored.iter().filter(|state| state.name == ENDED).flat_map(|state| &state.items);
-        let ended = flags.clone().next().is_some() && flags.clone().all(|flag| *flag == [1]);
+        let held = HeldRows::restore(restored)?;
+        let ended = flags.clone().next().is_some() && flags.clone().all(|flag| *flag == [1]) && held.is_none();
         let (ending, opened) = (false, false);
-        Ok(Self { uid, function, outputs, held: None, watermark: MIN_TIMESTAMP, ending, ended, opened })
+        Ok(Self { uid, function, outputs, held, watermark: MIN_TIMESTAMP, ending, ended, opened })
     }
 
     fn run(&mut self, mut held: HeldRows<F::In>, cx: &mut ChainContext) -> ChainResult {
@@ -239,8 +240,11 @@ impl<F: ProcessFunction> Stage for Process<F> {
     }
 
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
-        let Self { uid, function, ended, .. } = self;
+        let Self { uid, function, held, ended, .. } = self;
         snapshot_states(uid, cx, |visit| function.operator_states(visit))?;
+        if let Some(held) = held {
+            held.store(uid, cx)?;
+        }
         let states = &mut cx.cut.operator(uid).operator_states;
         if *ended {
             let lists = states.iter_mut().filter(|state| state.redistribution != Redistribution::Broadcast);

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use super::context::{PrepareCut, Prepared};
+use super::held::HeldRows;
 use super::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
 use crate::batch::{Data, Rows};
 use crate::checkpoint::commit::{BatchId, Command, Commit, Options};
@@ -48,6 +49,10 @@ pub struct SinkOperator<T, C> {
     commands: Vec<Command<Vec<u8>>>,
     retry: Option<(BatchId, Timestamp)>,
     writing: bool,
+    /// The committer has removed what older attempts left.
+    cleaned: bool,
+    /// Rows that the restored cut overtook.
+    held: Option<HeldRows<T>>,
     restored: Vec<Vec<u8>>,
     /// Cuts whose transactions are being prepared. A later cut lists them too: theirs may never complete.
     preparing: Vec<(CheckpointId, Arc<Preparing>)>,
@@ -68,6 +73,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         let task = &cx.task;
         let context =
             SinkContext { job: task.job, attempt: task.attempt, subtask: task.subtask, parallelism: task.parallelism };
+        let held = HeldRows::restore(restored)?;
         let restored =
             restored.iter().filter(|state| state.name == TRANSACTIONS).flat_map(|state| state.items.clone()).collect();
         Ok(Self {
@@ -79,6 +85,8 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
             commands: Vec::new(),
             retry: None,
             writing: false,
+            cleaned: false,
+            held,
             restored,
             preparing: Vec::new(),
         })
@@ -166,12 +174,26 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         Ok(Flow::Ready)
     }
 
-    fn resume(&mut self, _cx: &mut ChainContext) -> ChainResult {
-        Ok(if self.writing { Flow::Waiting } else { Flow::Ready })
+    fn resume(&mut self, cx: &mut ChainContext) -> ChainResult {
+        if self.writing {
+            return Ok(Flow::Waiting);
+        }
+        let Some(HeldRows { values, timestamps }) = self.held.take() else { return Ok(Flow::Ready) };
+        self.push(Rows { values: values.collect(), timestamps: timestamps.collect() }, cx)
+    }
+
+    fn holds_off(&mut self, flag: &mut bool) {
+        *flag |= self.writing && !(self.cleaned && self.writer.may_be_overtaken());
     }
 
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
-        let prepare = self.writer.prepare(cx.cut_number)?;
+        let prepare = if self.writing {
+            let (unwritten, prepare) = self.writer.prepare_ahead(cx.cut_number)?;
+            HeldRows::new(unwritten).store(&self.uid, cx)?;
+            prepare
+        } else {
+            self.writer.prepare(cx.cut_number)?
+        };
         let mut items: Vec<Vec<u8>> = self.restored.clone();
         items.extend(self.machine.pending_up_to(barrier.checkpoint).cloned());
         let slot = self.slot;
@@ -203,7 +225,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         match result.downcast::<Answer<C>>() {
             Ok(answer) => {
                 if matches!(*answer, Answer::Cleaned(..)) {
-                    self.writing = false;
+                    (self.writing, self.cleaned) = (false, true);
                 }
                 self.take_answer(*answer, cx)?;
             }

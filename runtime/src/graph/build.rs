@@ -1,11 +1,12 @@
 //! Builds the operators of one subtask from the last to the first: consumers before producers.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::job::JobEdge;
-use super::stream::{ExchangePlace, NodeId, NodeOutputs, OperatorPlace, StreamGraph};
-use crate::batch::BatchLimit;
+use super::stream::{ExchangeFactory, ExchangePlace, NodeId, NodeOutputs, OperatorPlace, StreamGraph};
+use crate::batch::{Batch, BatchLimit};
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::ChainHead;
 use crate::chain::{ChainContext, OperatorSlot};
@@ -48,12 +49,28 @@ impl ChainPlan {
     /// How a receiver on another node reads what comes out of this output of the vertex.
     #[must_use]
     pub fn decoder(&self, output: usize) -> DecodeBatch {
+        self.exchange(output).decoder()
+    }
+
+    /// The rows of a batch of this output, an edge by key, whose keys are in these groups.
+    #[must_use]
+    pub fn of_groups(
+        &self,
+        output: usize,
+        batch: Box<dyn Batch>,
+        groups: &Range<u16>,
+        max_parallelism: u16,
+    ) -> Option<Box<dyn Batch>> {
+        self.exchange(output).of_groups(batch, groups, max_parallelism)
+    }
+
+    fn exchange(&self, output: usize) -> &dyn ExchangeFactory {
         let consumers = self.consumers.iter().flat_map(|(_, consumers)| consumers);
         let mut edges = consumers.filter_map(|consumer| match *consumer {
             Consumer::Exchange(target, input, of) if of == output => Some(&self.graph.nodes[target.0].inputs[input]),
             Consumer::Exchange(..) | Consumer::Chained(..) => None,
         });
-        edges.next().expect("every output of a vertex is an edge of the graph").exchange.decoder()
+        &*edges.next().expect("every output of a vertex is an edge of the graph").exchange
     }
 
     /// Builds the chain of one subtask. `outputs` are in the order of the vertex's edges.

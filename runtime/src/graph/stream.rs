@@ -1,9 +1,10 @@
 //! The stream graph: one node per call of the API, typed factories behind untyped traits.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch::{BatchLimit, Data};
+use crate::batch::{Batch, BatchLimit, Data};
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::ChainHead;
 use crate::chain::map::FanOut;
@@ -79,6 +80,9 @@ pub struct ExchangePlace {
 pub trait ExchangeFactory: Send + Sync {
     /// How a receiver on another node reads the batches of this edge.
     fn decoder(&self) -> DecodeBatch;
+
+    /// The rows of a batch whose keys are in these groups of so many; none where there is none. Only asked of edges by key.
+    fn of_groups(&self, batch: Box<dyn Batch>, groups: &Range<u16>, max_parallelism: u16) -> Option<Box<dyn Batch>>;
 
     /// Builds the exchange over these channels (for forward edges exactly one).
     fn build(&self, outlets: Vec<Outlet>, place: &ExchangePlace) -> Box<dyn Any>;

@@ -82,7 +82,7 @@ pub trait SinkOutput: Send + Sync {
 
 /// Writes rows into the open transaction. Called in the handler of an actor: never blocks.
 pub trait SinkWriter<T, C>: Send {
-    /// Takes rows. Work that may block is returned; no further call comes before it is done.
+    /// Takes rows. Work that may block is returned; no further rows come before it is done.
     ///
     /// # Errors
     /// When the rows cannot be written; the job fails over.
@@ -94,6 +94,22 @@ pub trait SinkWriter<T, C>: Send {
     /// # Errors
     /// When the transaction cannot be ended.
     fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<C>, PortError>;
+
+    /// Whether a checkpoint need not wait for work of [`write`](Self::write) that takes long: then
+    /// [`prepare_ahead`](Self::prepare_ahead) is called in the middle of it.
+    fn may_be_overtaken(&self) -> bool {
+        false
+    }
+
+    /// As [`prepare`](Self::prepare), while work of `write` is under way: the transaction ends without the rows that this
+    /// work has still to write. They belong to the next one, and are answered: they are in the checkpoint as rows in
+    /// flight and come back to `write` if it is restored. The work may end at any moment, even in the middle of this call.
+    ///
+    /// # Errors
+    /// When the transaction cannot be ended.
+    fn prepare_ahead(&mut self, cut: CutNumber) -> Result<(Rows<T>, PrepareWork<C>), PortError> {
+        Ok((Rows::default(), self.prepare(cut)?))
+    }
 
     /// Called with the input watermark; for partitions that commit by event time.
     fn watermark(&mut self, _watermark: Timestamp) {}

@@ -92,6 +92,8 @@ pub enum Redistribution {
     Split,
     /// Every subtask gets all items of all subtasks.
     Union,
+    /// Each item begins with its key group, two bytes with the high one first, and goes to the subtask that has it.
+    KeyGroup,
     /// All subtasks hold the same; every subtask gets the items of one.
     Broadcast,
 }

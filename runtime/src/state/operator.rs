@@ -1,5 +1,7 @@
 //! State of an operator as a whole, not of a key: broadcast state, and lists that are dealt out on a rescale.
 
+use std::ops::Range;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -115,9 +117,10 @@ impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListS
     }
 }
 
-/// What one of `parallelism` subtasks gets of the operator states that all old subtasks stored, in their order.
+/// What one of `parallelism` subtasks, which has these key groups, gets of the operator states that all old subtasks
+/// stored, in their order.
 #[must_use]
-pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32) -> Vec<OperatorState> {
+pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, groups: &Range<u16>) -> Vec<OperatorState> {
     let mut dealt: Vec<OperatorState> = Vec::new();
     let mut counters: Vec<u64> = Vec::new();
     for state in stored.iter().flatten() {
@@ -128,6 +131,13 @@ pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32) -> Ve
         });
         match state.redistribution {
             Redistribution::Union => dealt[index].items.extend(state.items.iter().cloned()),
+            Redistribution::KeyGroup => {
+                let mine = state.items.iter().filter(|item| {
+                    let group = item.first_chunk().map(|group| u16::from_be_bytes(*group));
+                    group.is_some_and(|group| groups.contains(&group))
+                });
+                dealt[index].items.extend(mine.cloned());
+            }
             Redistribution::Broadcast => {
                 if dealt[index].items.is_empty() {
                     dealt[index].items.clone_from(&state.items);
@@ -159,15 +169,20 @@ mod tests {
         for parallelism in 1..5 {
             let stored = [vec![state(Redistribution::Split, &[1, 2, 3])], vec![state(Redistribution::Split, &[4, 5])]];
             let mut all: Vec<_> = (0..parallelism)
-                .flat_map(|subtask| deal(&stored, subtask, parallelism))
+                .flat_map(|subtask| deal(&stored, subtask, parallelism, &(0..128)))
                 .flat_map(|state| state.items)
                 .collect();
             all.sort();
             assert_eq!(all, [[1], [2], [3], [4], [5]]);
         }
         let union = [vec![state(Redistribution::Union, &[1])], vec![state(Redistribution::Union, &[2])]];
-        assert_eq!(deal(&union, 1, 2)[0].items, [[1], [2]]);
+        assert_eq!(deal(&union, 1, 2, &(64..128))[0].items, [[1], [2]]);
         let broadcast = [vec![state(Redistribution::Broadcast, &[1])], vec![state(Redistribution::Broadcast, &[1])]];
-        assert_eq!(deal(&broadcast, 2, 3)[0].items, [[1]]);
+        assert_eq!(deal(&broadcast, 2, 3, &(0..1))[0].items, [[1]]);
+        let of_group = |group: u8, row: u8| vec![0, group, row];
+        let state = |items| vec![OperatorState { items, ..state(Redistribution::KeyGroup, &[]) }];
+        let keyed = [state(vec![of_group(3, 1), of_group(9, 2)]), state(vec![of_group(4, 3)])];
+        assert_eq!(deal(&keyed, 0, 2, &(0..5))[0].items, [of_group(3, 1), of_group(4, 3)]);
+        assert_eq!(deal(&keyed, 1, 2, &(5..128))[0].items, [of_group(9, 2)]);
     }
 }

@@ -176,6 +176,7 @@ fn count_operator_states(
             Redistribution::Split => "split",
             Redistribution::Union => "union",
             Redistribution::Broadcast => "broadcast",
+            Redistribution::KeyGroup => "by key group",
         };
         let summary = states.entry((true, state.name.clone())).or_insert(StateSummary {
             name: state.name,

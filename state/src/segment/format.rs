@@ -280,6 +280,7 @@ pub(super) fn encode_operator_states(states: &[OperatorState]) -> Vec<u8> {
             Redistribution::Split => 0,
             Redistribution::Union => 1,
             Redistribution::Broadcast => 2,
+            Redistribution::KeyGroup => 3,
         });
         put_varint(&mut out, state.items.len() as u64);
         for item in &state.items {
@@ -298,6 +299,7 @@ pub(super) fn decode_operator_states(bytes: &[u8]) -> Option<Vec<OperatorState>>
             [0] => Redistribution::Split,
             [1] => Redistribution::Union,
             [2] => Redistribution::Broadcast,
+            [3] => Redistribution::KeyGroup,
             _ => return None,
         };
         let count = fields.count()?;

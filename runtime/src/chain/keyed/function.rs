@@ -22,7 +22,7 @@ pub trait KeyedProcessFunction: Clone + Send + 'static {
     /// The key.
     type Key: Key;
     /// Records in.
-    type In: Send + 'static;
+    type In: crate::batch::Data;
     /// Records out.
     type Out: Send + 'static;
 
@@ -93,7 +93,7 @@ pub trait KeyedBroadcastFunction: Clone + Send + 'static {
     /// The key.
     type Key: Key;
     /// Records of the keyed input.
-    type In: Send + 'static;
+    type In: crate::batch::Data;
     /// Records of the broadcast input.
     type Broadcast: Send + 'static;
     /// Records out.

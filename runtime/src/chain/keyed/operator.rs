@@ -5,13 +5,14 @@ use super::function::{KeyedBroadcastFunction, KeyedContext, Prefetch};
 use crate::batch::Rows;
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::TwoInputs;
-use crate::chain::map::HeldRows;
+use crate::chain::held::HeldRows;
 use crate::chain::output::Outputs;
 use crate::chain::process::{restore_states, snapshot_states};
 use crate::chain::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
 use crate::element::{Barrier, Purpose};
 use crate::ids::{CheckpointId, OperatorUid};
 use crate::key::Key;
+use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::Wanted;
 use crate::state::keyed::Times;
@@ -81,7 +82,7 @@ where
         let backend =
             KeyedBackend::new(uid.clone(), slot, restored.keyed.clone(), cx, &mut |visit| function.states(visit))?;
         let held = Held {
-            rows: None,
+            rows: HeldRows::restore(&restored.operator_states)?,
             rows_fetched: false,
             watermark: None,
             processing_time: None,
@@ -330,10 +331,23 @@ where
     }
 
     fn barrier(&mut self, barrier: &Barrier, cx: &mut ChainContext) -> ChainResult {
-        let Self { uid, function, backend, .. } = self;
+        let Self { uid, function, selector, backend, held, .. } = self;
         snapshot_states(uid, cx, |visit| function.broadcast_states(visit))?;
+        if let Some(rows) = &held.rows {
+            let groups = cx.task.max_parallelism;
+            rows.store_by_group(uid, cx, |row| KeyGroup::of(selector(row).key_hash(), groups))?;
+        }
         backend.freeze(&mut |visit| function.states(visit), cx);
         self.outputs.consumers(&mut |consumer| consumer.barrier(barrier, cx))
+    }
+
+    fn holds_off(&mut self, flag: &mut bool) {
+        *flag |= self.backend.is_waiting();
+        let visited = self.outputs.consumers(&mut |consumer| {
+            consumer.holds_off(flag);
+            Ok(Flow::Ready)
+        });
+        debug_assert!(visited.is_ok());
     }
 
     fn encode_frozen(&mut self, cx: &mut ChainContext) -> ChainResult {

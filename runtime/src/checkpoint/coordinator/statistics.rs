@@ -41,6 +41,8 @@ pub struct AckMetrics {
     pub processed_bytes: u64,
     /// Bytes of in-flight data in the snapshot.
     pub persisted_bytes: u64,
+    /// The barrier overtook rows, here or before.
+    pub unaligned: bool,
 }
 
 /// One subtask's part in a checkpoint.
