@@ -127,10 +127,11 @@ keys! {
         /// What checkpoints guarantee.
         CHECKPOINT_MODE: CheckpointMode = "execution.checkpointing.mode", "EXACTLY_ONCE";
         /// Whether a checkpoint may overtake rows that wait, and store them instead, when it would have to wait for them
-        /// too long. Takes EXACTLY_ONCE and one checkpoint at a time; savepoints never overtake rows.
-        UNALIGNED_CHECKPOINTS: bool = "execution.checkpointing.unaligned.enabled", "false";
+        /// too long. Takes EXACTLY_ONCE and one checkpoint at a time; savepoints never overtake rows. Flink's default is
+        /// false.
+        UNALIGNED_CHECKPOINTS: bool = "execution.checkpointing.unaligned.enabled", "true";
         /// How long the barriers of a checkpoint wait at a subtask, behind rows or for each other, before they overtake
-        /// rows. 0 overtakes at once.
+        /// rows. 0, Flink's default, overtakes at once.
         ALIGNED_CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.aligned-checkpoint-timeout", "1 s";
         /// Time after which a checkpoint that is not complete is given up.
         CHECKPOINT_TIMEOUT: Duration = "execution.checkpointing.timeout", "10 min";

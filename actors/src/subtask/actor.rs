@@ -19,7 +19,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::alignment::AlignmentTimes;
 use super::driver::{Driver, Step};
-use super::message::{Deployment, SubtaskMessage};
+use super::message::{Announced, Deployment, SubtaskMessage};
 use super::snapshot::{Encoding, Snapshots};
 use crate::in_flight::ChannelPlace;
 use crate::local::Folder;
@@ -46,6 +46,8 @@ pub struct SubtaskArguments {
     pub plan: Arc<ChainPlan>,
     /// Its input channels.
     pub channels: Vec<ChannelPlace>,
+    /// Barriers in its mailbox.
+    pub announced: Announced,
     /// Whom it reports to.
     pub master: Answers,
     /// Its counters.
@@ -81,6 +83,8 @@ pub struct SubtaskStateful {
     /// The job or the stop is complete: end when everything is committed.
     finishing: bool,
     finished: bool,
+    /// The newest barrier that has come out of the mailbox.
+    taken_in: CheckpointId,
     pub(super) cuts: CutNumber,
     pub(super) alignment: AlignmentTimes,
 }
@@ -120,6 +124,7 @@ impl Actor for SubtaskActor {
             last_flush_ns: 0,
             finishing: false,
             finished: false,
+            taken_in: CheckpointId::default(),
             cuts: CutNumber(0),
             alignment: AlignmentTimes::default(),
         })
@@ -151,7 +156,7 @@ impl SubtaskStateful {
             SubtaskMessage::Deploy(deployment) => self.deploy(*deployment)?,
             SubtaskMessage::Element(channel, element) => {
                 let needs_flush = matches!(element, Element::Batch(_) | Element::Watermark(_));
-                let is_barrier = matches!(element, Element::Barrier(_));
+                let barrier = if let Element::Barrier(barrier) = &element { Some(barrier.checkpoint) } else { None };
                 match (&mut self.driver, &mut self.early) {
                     (Some(driver), _) => driver.receive(channel, element)?,
                     (None, Some(early)) => early.receive(channel, element),
@@ -160,8 +165,13 @@ impl SubtaskStateful {
                 if needs_flush {
                     self.send_flush(myself);
                 }
-                if is_barrier {
+                if let Some(checkpoint) = barrier {
+                    self.taken_in = self.taken_in.max(checkpoint);
                     self.start_timeout(myself);
+                }
+                if self.takes_in_only() {
+                    self.wake(myself);
+                    return Ok(());
                 }
             }
             SubtaskMessage::Assign(SplitAssignment { splits, initial, last, floor }) => {
@@ -415,6 +425,12 @@ impl SubtaskStateful {
             self.wake_sent = true;
             drop(myself.cast(SubtaskMessage::Wake));
         }
+    }
+
+    /// Whether rows are only put in order for now, because of a barrier that is in the mailbox behind them.
+    fn takes_in_only(&mut self) -> bool {
+        let is_recording = |driver: &mut Driver| driver.machine().recording().is_some();
+        self.arguments.announced.is_ahead_of(self.taken_in) || self.driver.as_mut().is_some_and(is_recording)
     }
 
     fn wake_to_encode(&mut self, myself: &ActorRef<SubtaskMessage>) {

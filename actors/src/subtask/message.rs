@@ -2,12 +2,13 @@
 //! one attempt, and messages to a dead one go nowhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_runtime::batch::Batch;
 use millstream_runtime::chain::Completion;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
-use millstream_runtime::element::{Barrier, Element, Purpose};
+use millstream_runtime::element::{Barrier, Element, Overtaking, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::VertexOutput;
 use millstream_runtime::ids::{ChannelIndex, CheckpointId, OperatorUid};
@@ -18,6 +19,28 @@ use millstream_state::log::LogPosition;
 use super::snapshot::{Compacted, Written};
 use crate::local::{Folded, LocalState};
 use crate::protocol::SplitAssignment;
+
+/// Beside the mailbox of a subtask: the newest barrier in it that may overtake. Elements before it are taken in before
+/// another batch is worked on.
+#[derive(Clone, Debug, Default)]
+pub struct Announced(Arc<AtomicU64>);
+
+impl Announced {
+    /// An element is about to be put into the mailbox.
+    pub fn sending(&self, element: &Element<Parcel>) {
+        if let Element::Barrier(barrier) = element
+            && barrier.overtaking != Overtaking::Never
+        {
+            self.0.fetch_max(barrier.checkpoint.0, Ordering::Release);
+        }
+    }
+
+    /// Whether a barrier newer than the newest taken in is in the mailbox.
+    #[must_use]
+    pub fn is_ahead_of(&self, taken_in: CheckpointId) -> bool {
+        self.0.load(Ordering::Relaxed) > taken_in.0
+    }
+}
 
 /// Everything a subtask needs to run.
 pub struct Deployment {

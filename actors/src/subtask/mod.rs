@@ -15,4 +15,4 @@ pub mod message;
 pub mod snapshot;
 
 pub use actor::{SubtaskActor, SubtaskArguments};
-pub use message::{Deployment, SubtaskMessage};
+pub use message::{Announced, Deployment, SubtaskMessage};

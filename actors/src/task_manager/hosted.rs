@@ -8,12 +8,14 @@ use ractor::{ActorId, ActorRef};
 
 use crate::metrics::{Registered, SourceMetrics, SubtaskMetrics};
 use crate::protocol::{Answers, Deploy, Order};
-use crate::subtask::SubtaskMessage;
+use crate::subtask::{Announced, SubtaskMessage};
 
 /// A subtask of this node.
 pub struct Task {
     /// Its mailbox.
     pub actor: ActorRef<SubtaskMessage>,
+    /// Barriers in it.
+    pub announced: Announced,
     /// Its counters live as long as this.
     pub metrics: Registered<SubtaskMetrics>,
     /// Those of its source, if it reads one.

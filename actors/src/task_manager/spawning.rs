@@ -19,7 +19,7 @@ use super::opening::{Opened, OpenedTask};
 use super::wiring::{Wiring, channel_places};
 use crate::metrics::{JobScope, Registered, TaskScope};
 use crate::protocol::Answers;
-use crate::subtask::{Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
+use crate::subtask::{Announced, Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
 use crate::world::{Stopwatch, World};
 
 /// Where the subtasks of one job are spawned.
@@ -96,11 +96,13 @@ impl Place<'_> {
         let source_name = vertex.name.split(" -> ").next().unwrap_or(&vertex.name);
         let source = || self.world.registry.source(&scope, source_name, self.world.clock.now_ms());
         let source_metrics = is_source.then(source);
+        let announced = Announced::default();
         let arguments = SubtaskArguments {
             id,
             task: self.task(attempt, vertex, id, batch),
             plan: Arc::clone(&vertex.plan),
             channels: channel_places(graph, index, id.index),
+            announced: announced.clone(),
             master: self.answers.clone(),
             metrics: metrics.metrics(),
             source_metrics: source_metrics.as_ref().map(Registered::metrics),
@@ -110,7 +112,7 @@ impl Place<'_> {
         let (actor, _joined) = Actor::spawn_linked(None, SubtaskActor, arguments, self.manager.get_cell())
             .await
             .map_err(|error| PortError::retry(format!("the subtasks could not be started: {error}")))?;
-        Ok(Task { actor, metrics, source_metrics, is_source, inlets: Vec::new() })
+        Ok(Task { actor, announced, metrics, source_metrics, is_source, inlets: Vec::new() })
     }
 
     fn task(&self, attempt: AttemptId, vertex: &JobVertex, id: SubtaskId, batch: BatchLimit) -> TaskInfo {

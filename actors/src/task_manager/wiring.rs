@@ -109,7 +109,7 @@ impl Wiring<'_> {
     fn outlet(&self, sender: SubtaskId, receiver: SubtaskId, channel: ChannelIndex) -> Outlet {
         let credit = CreditPool::new(self.credit, wake(&self.tasks[&sender].actor));
         let send = match self.tasks.get(&receiver) {
-            Some(task) => receive(&task.actor, channel),
+            Some(task) => receive(task, channel),
             None => {
                 let channel = ChannelId { job: self.job, attempt: self.attempt, sender, receiver, channel };
                 let outlet = RemoteOutlet { channel, credit: self.credit, failed: self.failed(sender) };
@@ -137,7 +137,7 @@ impl Wiring<'_> {
                     channel: ChannelId { job: self.job, attempt: self.attempt, sender, receiver, channel },
                     credit: self.credit,
                     decode: source.plan.decoder(edge.output),
-                    receive: receive(&self.tasks[&receiver].actor, channel),
+                    receive: receive(&self.tasks[&receiver], channel),
                     failed: self.failed(receiver),
                 },
             ));
@@ -155,9 +155,12 @@ impl Wiring<'_> {
 }
 
 /// Into the mailbox of a subtask. One that is gone is a failed attempt: the job master knows.
-fn receive(receiver: &ActorRef<SubtaskMessage>, channel: ChannelIndex) -> SendElement {
-    let receiver = receiver.clone();
-    Box::new(move |element| drop(receiver.cast(SubtaskMessage::Element(channel, element))))
+fn receive(receiver: &Task, channel: ChannelIndex) -> SendElement {
+    let (receiver, announced) = (receiver.actor.clone(), receiver.announced.clone());
+    Box::new(move |element| {
+        announced.sending(&element);
+        drop(receiver.cast(SubtaskMessage::Element(channel, element)));
+    })
 }
 
 /// Wakes a subtask that waits for credit.

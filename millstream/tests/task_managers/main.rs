@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use millstream::prelude::*;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
@@ -137,6 +138,44 @@ fn a_lost_task_manager_comes_back_as_another_process_and_the_job_goes_on_exactly
         assert_eq!(target.pending(), 0);
         let report = report(&launched.handle).await;
         assert_eq!(report.restarts, 6, "one for each loss");
+    });
+}
+
+#[test]
+fn a_job_over_two_task_managers_goes_on_from_rows_in_flight() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let mut options = options(dir.path());
+        options.credit.batches = 2;
+        options.batch_rows = 10;
+        options.checkpoints.aligned_timeout_ms = Some(5);
+        let runs: [(u32, &[&str]); 3] = [(4, &["a", "b"]), (3, &["a", "b"]), (3, &["a", "b", "c"])];
+        for (round, (parallelism, names)) in (1..).zip(runs) {
+            target.stalled.store(true, Ordering::SeqCst);
+            let env = sums(parallelism, &tap, &Trap::default(), &target);
+            let (launched, nodes) = launch(&env, &ground, names, options.clone()).await;
+            tap.release_all(500 * round);
+            let persisted = async || {
+                let report = report(&launched.handle).await;
+                let newest = report.checkpoints.latest_completed();
+                let acks = newest.iter().flat_map(|newest| &newest.vertices).flat_map(|vertex| &vertex.subtasks);
+                acks.flatten().map(|ack| ack.metrics.persisted_bytes).sum::<u64>()
+            };
+            until(async || persisted().await > 0).await;
+            // All at once, and with them what they had in their queues.
+            launched.handle.cancel().await.expect("the job answers");
+            target.stalled.store(false, Ordering::SeqCst);
+            assert_eq!(outcome(&launched).await.status, JobStatus::Canceled);
+            end_nodes(nodes).await;
+        }
+        tap.close_all();
+        let (launched, _nodes) = launch(&sums(2, &tap, &Trap::default(), &target), &ground, &["a", "b"], options).await;
+        finish(&launched).await;
+        assert_eq!(sorted(&target), expected(1_500));
+        assert_eq!(target.pending(), 0);
+        assert!(ground.network.batches() > 0, "rows crossed from node to node");
     });
 }
 

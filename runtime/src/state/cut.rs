@@ -88,7 +88,8 @@ pub struct KeyedSection {
 /// How operator state is dealt out on a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Redistribution {
-    /// Item i of all subtasks' lists goes to subtask i mod parallelism.
+    /// At the same parallelism every subtask gets its own items again: rows behind a cursor stay with the split they were
+    /// read from. At another, item i of all subtasks' lists goes to subtask i mod parallelism.
     Split,
     /// Every subtask gets all items of all subtasks.
     Union,

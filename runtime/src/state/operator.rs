@@ -123,7 +123,8 @@ impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListS
 pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, groups: &Range<u16>) -> Vec<OperatorState> {
     let mut dealt: Vec<OperatorState> = Vec::new();
     let mut counters: Vec<u64> = Vec::new();
-    for state in stored.iter().flatten() {
+    let is_rescaled = stored.len() != parallelism as usize;
+    for (owner, state) in (0..).zip(stored).flat_map(|(owner, states)| states.iter().map(move |state| (owner, state))) {
         let index = dealt.iter().position(|known| known.name == state.name).unwrap_or_else(|| {
             dealt.push(OperatorState { items: Vec::new(), ..state.clone() });
             counters.push(0);
@@ -141,6 +142,11 @@ pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, group
             Redistribution::Broadcast => {
                 if dealt[index].items.is_empty() {
                     dealt[index].items.clone_from(&state.items);
+                }
+            }
+            Redistribution::Split if !is_rescaled => {
+                if owner == subtask {
+                    dealt[index].items.extend(state.items.iter().cloned());
                 }
             }
             Redistribution::Split => {
@@ -174,6 +180,9 @@ mod tests {
                 .collect();
             all.sort();
             assert_eq!(all, [[1], [2], [3], [4], [5]]);
+            if parallelism == 2 {
+                assert_eq!(deal(&stored, 0, 2, &(0..64))[0].items, [[1], [2], [3]], "each keeps its own");
+            }
         }
         let union = [vec![state(Redistribution::Union, &[1])], vec![state(Redistribution::Union, &[2])]];
         assert_eq!(deal(&union, 1, 2, &(64..128))[0].items, [[1], [2]]);

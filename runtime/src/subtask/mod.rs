@@ -40,6 +40,16 @@ pub enum Action<P> {
     EndOfInput,
 }
 
+/// What waits before the barriers of a checkpoint.
+enum Queue {
+    /// Nothing, or only rows that may be overtaken.
+    MayBeOvertaken,
+    /// Rows that may not, or they may come.
+    MayNotYet,
+    /// A newer barrier, in the place of one that never comes.
+    PassedOver,
+}
+
 /// The machine. Elements wait in it until the chain is ready for them; credit bounds how many.
 #[derive(Clone, Debug)]
 pub struct Subtask<P> {
@@ -137,16 +147,15 @@ impl<P> Subtask<P> {
             self.overtakers.settled();
             return None;
         }
-        let channels = (0..self.parked.len()).map(index);
-        let delivered = |channel| self.alignment.has_delivered(channel, checkpoint);
-        if channels.clone().any(|channel| !self.overtakers.is_allowed(channel) && !delivered(channel)) {
-            return None;
-        }
-        let mut missing: Vec<bool> = channels.map(|channel| !delivered(channel)).collect();
-        if self.is_passed_over(checkpoint, missing.clone()) {
-            self.abort(checkpoint);
-            self.actions.push_back(Action::Abandoned(checkpoint));
-            return None;
+        let mut missing = self.missing(checkpoint);
+        match self.queue_before(checkpoint, missing.clone()) {
+            Queue::MayBeOvertaken => {}
+            Queue::MayNotYet => return None,
+            Queue::PassedOver => {
+                self.abort(checkpoint);
+                self.actions.push_back(Action::Abandoned(checkpoint));
+                return None;
+            }
         }
         for (channel, element) in self.waiting() {
             let missing = &mut missing[channel.0 as usize];
@@ -282,14 +291,27 @@ impl<P> Subtask<P> {
         parked.chain(self.arrived.iter().map(|(channel, element)| (*channel, element)))
     }
 
-    /// Whether a newer barrier waits on a channel that has not delivered that of the checkpoint: it never will.
-    fn is_passed_over(&self, checkpoint: CheckpointId, mut missing: Vec<bool>) -> bool {
-        self.waiting().any(|(channel, element)| {
-            let Element::Barrier(barrier) = element else { return false };
+    /// By channel: whether its barrier of the checkpoint is still to be handled.
+    fn missing(&self, checkpoint: CheckpointId) -> Vec<bool> {
+        let channels = (0..self.parked.len()).map(index);
+        channels.map(|channel| !self.alignment.has_delivered(channel, checkpoint)).collect()
+    }
+
+    /// What waits before the barriers that are missing.
+    fn queue_before(&self, checkpoint: CheckpointId, mut missing: Vec<bool>) -> Queue {
+        let mut may_not = false;
+        for (channel, element) in self.waiting() {
             let missing = &mut missing[channel.0 as usize];
-            *missing &= barrier.checkpoint != checkpoint;
-            *missing && barrier.checkpoint > checkpoint
-        })
+            match element {
+                Element::Barrier(other) if other.checkpoint == checkpoint => *missing = false,
+                Element::Barrier(other) if *missing && other.checkpoint > checkpoint => return Queue::PassedOver,
+                Element::Batch(_) => may_not |= *missing && !self.overtakers.is_allowed(channel),
+                Element::Barrier(_) | Element::Watermark(_) | Element::Idle | Element::Active | Element::EndOfInput => {
+                }
+            }
+        }
+        let may_come = |(channel, missing): (usize, &bool)| *missing && !self.overtakers.is_allowed(index(channel));
+        if may_not || missing.iter().enumerate().any(may_come) { Queue::MayNotYet } else { Queue::MayBeOvertaken }
     }
 
     /// Gives back what channels that are no longer blocked had to hold, before everything that came later.
