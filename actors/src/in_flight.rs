@@ -123,7 +123,10 @@ pub struct InFlightRef {
     pub parallelism: u32,
 }
 
-/// The rows in flight that a subtask goes on with, in order, each batch with a channel it may have come from.
+/// A batch in flight, and a channel it may have come from.
+pub type Replayed = (ChannelIndex, Box<dyn Batch>);
+
+/// The rows in flight that a subtask goes on with, in order.
 ///
 /// # Errors
 /// When they cannot be read, or the graph has no place for them.
@@ -133,7 +136,7 @@ pub fn restore(
     id: SubtaskId,
     stored: &[InFlightRef],
     blobs: &Arc<dyn BlobStore>,
-) -> Result<Vec<(ChannelIndex, Box<dyn Batch>)>, PortError> {
+) -> Result<Vec<Replayed>, PortError> {
     let mut batches = Vec::new();
     for part in stored {
         let segment = SegmentReader::open(blobs, &part.segment)?;
@@ -176,12 +179,7 @@ impl<'a> EdgePlace<'a> {
     }
 
     /// What the subtask gets of a batch.
-    fn batch(
-        &self,
-        part: &InFlightRef,
-        number: u32,
-        item: &[u8],
-    ) -> Result<Option<(ChannelIndex, Box<dyn Batch>)>, PortError> {
+    fn batch(&self, part: &InFlightRef, number: u32, item: &[u8]) -> Result<Option<Replayed>, PortError> {
         let Some((sender, bytes)) = item.split_first_chunk::<SENDER_BYTES>() else {
             return Err(PortError::fix_input(format!("{}: a batch in flight is cut short", part.segment.path)));
         };

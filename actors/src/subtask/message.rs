@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_runtime::batch::Batch;
 use millstream_runtime::chain::Completion;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
@@ -17,6 +16,7 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::log::LogPosition;
 
 use super::snapshot::{Compacted, Written};
+use crate::in_flight::Replayed;
 use crate::local::{Folded, LocalState};
 use crate::protocol::SplitAssignment;
 
@@ -53,7 +53,7 @@ pub struct Deployment {
     /// The chain of segments that the restored state lies in; the next ack goes on with it.
     pub segments: Vec<SegmentRef>,
     /// Rows that the restored cut overtook, to go on with before anything else.
-    pub in_flight: Vec<(ChannelIndex, Box<dyn Batch>)>,
+    pub in_flight: Vec<Replayed>,
     /// The node's materialisation of keyed state, if it keeps one.
     pub local: Option<Arc<LocalState>>,
 }

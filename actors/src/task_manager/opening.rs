@@ -4,18 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_runtime::batch::Batch;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{ChannelIndex, JobId, NodeProcess, OperatorUid, SubtaskId};
+use millstream_runtime::ids::{JobId, NodeProcess, OperatorUid, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::time::Timestamp;
 use millstream_state::segment::SegmentReader;
 
-use crate::in_flight;
+use crate::in_flight::{self, Replayed};
 use crate::local::{LocalState, LocalStates, reader};
 use crate::protocol::deploy::{Programs, TaskRestore};
 use crate::protocol::{ChannelOptions, Deploy, TaskDeployment};
@@ -45,7 +44,7 @@ pub struct OpenedTask {
     /// The chain of segments to go on with.
     pub segments: Vec<SegmentRef>,
     /// Rows that the restored cut overtook, to go on with before anything else.
-    pub in_flight: Vec<(ChannelIndex, Box<dyn Batch>)>,
+    pub in_flight: Vec<Replayed>,
 }
 
 /// Opens what a deployment needs.
