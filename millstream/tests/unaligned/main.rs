@@ -26,6 +26,9 @@ const SPLITS: u64 = 4;
 /// Key, number, copy, and the running sum of the key.
 type Summed = (u64, u64, u64, u64);
 
+/// Key, number, copy.
+type Copied = (u64, u64, u64);
+
 /// Emits every record with the sum so far, and once more as it is.
 #[derive(Clone)]
 struct Sum {
@@ -106,13 +109,13 @@ fn expected(records: u64) -> Vec<Summed> {
 }
 
 /// The rows without the sums in between, and the last sum of each key.
-fn without_order(rows: Vec<Summed>) -> (Vec<(u64, u64, u64)>, BTreeMap<u64, u64>) {
+fn without_order(rows: Vec<Summed>) -> (Vec<Copied>, BTreeMap<u64, u64>) {
     let mut sums = BTreeMap::<u64, u64>::new();
     for (key, _, _, sum) in &rows {
         let greatest = sums.entry(*key).or_default();
         *greatest = (*greatest).max(*sum);
     }
-    let mut rows: Vec<_> = rows.into_iter().map(|(key, n, copy, _)| (key, n, copy)).collect();
+    let mut rows: Vec<Copied> = rows.into_iter().map(|(key, n, copy, _)| (key, n, copy)).collect();
     rows.sort_unstable();
     (rows, sums)
 }
