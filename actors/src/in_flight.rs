@@ -41,7 +41,11 @@ pub fn has_rows_in_flight(segment: &SegmentReader) -> bool {
 #[must_use]
 pub fn may_be_overtaken(edge: &JobEdge) -> bool {
     match edge.strategy {
-        ShipStrategy::Hash | ShipStrategy::Rebalance | ShipStrategy::Rescale | ShipStrategy::Global => true,
+        ShipStrategy::Hash
+        | ShipStrategy::Rebalance
+        | ShipStrategy::Shuffle
+        | ShipStrategy::Rescale
+        | ShipStrategy::Global => true,
         ShipStrategy::Forward | ShipStrategy::Broadcast | ShipStrategy::Custom => false,
     }
 }
@@ -197,7 +201,7 @@ impl<'a> EdgePlace<'a> {
                     let groups = key_group_range(self.max_parallelism, self.parallelism, self.id.index);
                     plan.of_groups(self.edge.output, decode()?, &groups, self.max_parallelism)
                 }
-                ShipStrategy::Rebalance | ShipStrategy::Rescale | ShipStrategy::Forward => {
+                ShipStrategy::Rebalance | ShipStrategy::Shuffle | ShipStrategy::Rescale | ShipStrategy::Forward => {
                     let turn = part.subtask.wrapping_add(number) % self.parallelism;
                     (turn == index).then(decode).transpose()?
                 }
