@@ -169,7 +169,7 @@ impl SubtaskStateful {
                     self.taken_in = self.taken_in.max(checkpoint);
                     self.start_timeout(myself);
                 }
-                if self.takes_in_only() {
+                if self.is_recording() {
                     self.wake(myself);
                     return Ok(());
                 }
@@ -263,6 +263,12 @@ impl SubtaskStateful {
     /// Makes a step and sees to what follows from it.
     fn go_on(&mut self, myself: &ActorRef<SubtaskMessage>) -> Result<(), PortError> {
         self.encode_some(myself)?;
+        // A barrier that may overtake is in the mailbox, behind rows that are to wait here and not to be worked on. It
+        // goes on itself when it has come out.
+        if self.arguments.announced.is_ahead_of(self.taken_in) {
+            self.start_work(myself);
+            return Ok(());
+        }
         let Some(driver) = &mut self.driver else { return Ok(()) };
         let was_paused = driver.is_paused();
         let step = driver.step(&mut self.context)?;
@@ -427,10 +433,9 @@ impl SubtaskStateful {
         }
     }
 
-    /// Whether rows are only put in order for now, because of a barrier that is in the mailbox behind them.
-    fn takes_in_only(&mut self) -> bool {
-        let is_recording = |driver: &mut Driver| driver.machine().recording().is_some();
-        self.arguments.announced.is_ahead_of(self.taken_in) || self.driver.as_mut().is_some_and(is_recording)
+    /// Whether rows still belong to a cut that is taken: all that have come are recorded before one is worked on.
+    fn is_recording(&mut self) -> bool {
+        self.driver.as_mut().is_some_and(|driver| driver.machine().recording().is_some())
     }
 
     fn wake_to_encode(&mut self, myself: &ActorRef<SubtaskMessage>) {

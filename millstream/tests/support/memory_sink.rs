@@ -85,8 +85,13 @@ impl<T: Data> Target<T> {
 
     /// Everything that is visible, in the order in which it became so.
     pub fn rows(&self) -> Vec<T> {
+        self.transactions().concat()
+    }
+
+    /// The same by transaction.
+    pub fn transactions(&self) -> Vec<Vec<T>> {
         let committed = lock(&self.committed);
-        lock(&self.order).iter().flat_map(|id| committed[id].iter().cloned()).collect()
+        lock(&self.order).iter().map(|id| committed[id].clone()).collect()
     }
 
     pub fn len(&self) -> usize {

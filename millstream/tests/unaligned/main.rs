@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream::prelude::*;
+use millstream_actors::job_master::report::JobReport;
 use millstream_actors::launch::{LaunchOptions, Launched};
 use millstream_runtime::checkpoint::coordinator::AckMetrics;
 use millstream_runtime::credit::CreditLimit;
@@ -290,7 +291,8 @@ fn a_barrier_overtakes_what_waits_in_the_mailbox_of_a_busy_subtask() {
     run(async {
         let dir = tempfile::tempdir().expect("a folder");
         let (env, tap, target) = (environment(1), Tap::bounded(1, 300), Target::<u64>::new());
-        let gate = Gate(Arc::default());
+        // The second batch is held in the middle.
+        let gate = Gate(Arc::new(AtomicU64::new(15)));
         let held = gate.clone();
         env.from_source("numbers", tapped(&tap, |_, n| n))
             .uid("numbers")
@@ -303,21 +305,26 @@ fn a_barrier_overtakes_what_waits_in_the_mailbox_of_a_busy_subtask() {
             .uid("out");
         let mut options = narrow(dir.path(), 0);
         options.credit.batches = 8;
+        options.checkpoints.interval_ms = None;
         let launched = start(&env, options).await;
-        // The second batch is in work, seven more and one overdrawn wait in the mailbox.
-        gate.0.store(15, Ordering::SeqCst);
-        until_it_stands_still(&launched).await;
-        until(async || report(&launched.handle).await.checkpoints.counts().in_progress == 1).await;
-        let before = report(&launched.handle).await.checkpoints.counts().completed;
-        gate.0.store(10, Ordering::SeqCst);
-        until_completed(&launched.handle, before + 1).await;
-        assert!(
-            gate.0.load(Ordering::SeqCst) == 0 && target.written.load(Ordering::SeqCst) < 60,
-            "no more went through"
-        );
-        gate.0.store(1_000, Ordering::SeqCst);
+        let read = until_it_stands_still(&launched).await;
+        assert!((80..300).contains(&read), "{read} records fill the mailbox and no more");
+        until(async || gate.0.load(Ordering::SeqCst) == 0).await;
+        let opened = async {
+            // Once the source has acknowledged, its barrier is in the mailbox, behind seven batches.
+            let acknowledged =
+                |report: &JobReport| report.checkpoints.history().map(|one| one.num_acknowledged_subtasks).next();
+            until(async || acknowledged(&*report(&launched.handle).await) == Some(1)).await;
+            gate.0.store(1_000, Ordering::SeqCst);
+        };
+        let (made, ()) = tokio::join!(launched.handle.trigger(Purpose::Checkpoint, false, None), opened);
+        made.expect("it completes");
+        let (_, told) = overtaking(&launched).await.pop().expect("it holds the rows of the mailbox");
+        assert!(told.iter().all(|told| told.unaligned), "{told:?}");
         finish(&launched).await;
-        assert_eq!(sorted(&target), (0..300).collect::<Vec<u64>>());
+        let transactions = target.transactions();
+        assert_eq!(transactions[0], (0..20).collect::<Vec<u64>>(), "no batch more was worked on before the barrier");
+        assert_eq!(transactions.concat(), (0..300).collect::<Vec<u64>>());
     });
 }
 
