@@ -9,7 +9,7 @@ use millstream_runtime::credit::Permit;
 use millstream_runtime::element::{Element, Purpose};
 use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::ChainPlan;
-use millstream_runtime::ids::{CheckpointId, CutNumber, SubtaskId};
+use millstream_runtime::ids::{ChannelIndex, CheckpointId, CutNumber, SubtaskId};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::subtask::Subtask;
 use millstream_runtime::subtask::overtaking::WantedTimeout;
@@ -154,26 +154,7 @@ impl SubtaskStateful {
     fn take(&mut self, myself: &ActorRef<SubtaskMessage>, message: SubtaskMessage) -> Result<(), PortError> {
         match message {
             SubtaskMessage::Deploy(deployment) => self.deploy(*deployment)?,
-            SubtaskMessage::Element(channel, element) => {
-                let needs_flush = matches!(element, Element::Batch(_) | Element::Watermark(_));
-                let barrier = if let Element::Barrier(barrier) = &element { Some(barrier.checkpoint) } else { None };
-                match (&mut self.driver, &mut self.early) {
-                    (Some(driver), _) => driver.receive(channel, element)?,
-                    (None, Some(early)) => early.receive(channel, element),
-                    (None, None) => {}
-                }
-                if needs_flush {
-                    self.send_flush(myself);
-                }
-                if let Some(checkpoint) = barrier {
-                    self.taken_in = self.taken_in.max(checkpoint);
-                    self.start_timeout(myself);
-                }
-                if self.is_recording() {
-                    self.wake(myself);
-                    return Ok(());
-                }
-            }
+            SubtaskMessage::Element(channel, element) => return self.element(myself, channel, element),
             SubtaskMessage::Assign(SplitAssignment { splits, initial, last, floor }) => {
                 if let Some(ChainHead::Source(source)) = self.driver.as_mut().map(Driver::chain) {
                     source.assign(splits, initial, last, floor)?;
@@ -227,6 +208,33 @@ impl SubtaskStateful {
                     driver.processing_time(now_ms);
                 }
             }
+        }
+        self.go_on(myself)
+    }
+
+    fn element(
+        &mut self,
+        myself: &ActorRef<SubtaskMessage>,
+        channel: ChannelIndex,
+        element: Element<Parcel>,
+    ) -> Result<(), PortError> {
+        let needs_flush = matches!(element, Element::Batch(_) | Element::Watermark(_));
+        let barrier = if let Element::Barrier(barrier) = &element { Some(barrier.checkpoint) } else { None };
+        match (&mut self.driver, &mut self.early) {
+            (Some(driver), _) => driver.receive(channel, element)?,
+            (None, Some(early)) => early.receive(channel, element),
+            (None, None) => {}
+        }
+        if needs_flush {
+            self.send_flush(myself);
+        }
+        if let Some(checkpoint) = barrier {
+            self.taken_in = self.taken_in.max(checkpoint);
+            self.start_timeout(myself);
+        }
+        if self.is_recording() {
+            self.wake(myself);
+            return Ok(());
         }
         self.go_on(myself)
     }
