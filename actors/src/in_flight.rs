@@ -37,23 +37,19 @@ pub fn has_rows_in_flight(segment: &SegmentReader) -> bool {
 }
 
 /// Whether barriers may overtake rows of this edge: those can be dealt out again at another parallelism. Rows that
-/// everybody gets, or whose place a function of the user decides, cannot; nor those that belong to one subtask.
+/// everybody gets, or whose place a function of the user decides, cannot; nor those that belong to one subtask, nor those
+/// between two operators that are one chain at another parallelism.
 #[must_use]
 pub fn may_be_overtaken(edge: &JobEdge) -> bool {
-    match edge.strategy {
+    let can_be_dealt_out = match edge.strategy {
         ShipStrategy::Hash
         | ShipStrategy::Rebalance
         | ShipStrategy::Shuffle
         | ShipStrategy::Rescale
         | ShipStrategy::Global => true,
         ShipStrategy::Forward | ShipStrategy::Broadcast | ShipStrategy::Custom => false,
-    }
-}
-
-/// Names an edge in every deployment of the same graph.
-#[must_use]
-pub fn edge_name(graph: &JobGraph, edge: &JobEdge) -> String {
-    format!("{}/{}/{}", graph.vertices[edge.source].id, edge.output, edge.input)
+    };
+    can_be_dealt_out && !edge.by_parallelism
 }
 
 /// An input channel as its subtask knows it.
@@ -145,7 +141,7 @@ pub fn restore(
     for part in stored {
         let segment = SegmentReader::open(blobs, &part.segment)?;
         for state in segment.operator_states(&channels_uid())? {
-            let place = EdgePlace::find(graph, vertex, id, &state.name)?;
+            let Some(place) = EdgePlace::find(graph, vertex, id, &state.name)? else { continue };
             for (number, item) in (0..).zip(&state.items) {
                 batches.extend(place.batch(part, number, item)?);
             }
@@ -166,15 +162,19 @@ struct EdgePlace<'a> {
 }
 
 impl<'a> EdgePlace<'a> {
-    fn find(graph: &'a JobGraph, vertex: usize, id: SubtaskId, name: &str) -> Result<Self, PortError> {
+    /// None for an edge into another vertex, which was one with this when the rows were stored.
+    fn find(graph: &'a JobGraph, vertex: usize, id: SubtaskId, name: &str) -> Result<Option<Self>, PortError> {
         let mut first = 0;
         for edge in graph.inputs(vertex) {
-            if edge_name(graph, edge) == name {
+            if edge.name == name {
                 let receiver = &graph.vertices[vertex];
                 let (parallelism, max_parallelism) = (receiver.parallelism, receiver.max_parallelism);
-                return Ok(Self { graph, edge, id, parallelism, max_parallelism, first });
+                return Ok(Some(Self { graph, edge, id, parallelism, max_parallelism, first }));
             }
             first += if edge.is_pointwise() { 1 } else { graph.vertices[edge.source].parallelism };
+        }
+        if graph.edges.iter().any(|edge| edge.name == name) {
+            return Ok(None);
         }
         Err(PortError::fix_input(format!(
             "the checkpoint holds rows in flight to '{}' on an edge that the job has not: go on with the graph it was made with and change the graph over a savepoint, which holds none",

@@ -16,7 +16,7 @@ use ractor::ActorRef;
 
 use super::hosted::Task;
 use super::message::TaskManagerMessage;
-use crate::in_flight::{ChannelPlace, edge_name, may_be_overtaken};
+use crate::in_flight::{ChannelPlace, may_be_overtaken};
 use crate::subtask::SubtaskMessage;
 
 /// A channel into a subtask, as its vertex knows it.
@@ -51,7 +51,7 @@ pub fn channel_places(graph: &JobGraph, vertex: usize, subtask: SubtaskIndex) ->
         ChannelPlace {
             input: edge.input,
             may_be_overtaken: may_be_overtaken(edge),
-            edge: edge_name(graph, edge).into(),
+            edge: edge.name.as_str().into(),
             sender: channel.sender.unwrap_or(subtask.0),
         }
     };

@@ -270,6 +270,53 @@ fn a_job_that_fails_goes_on_from_rows_in_flight() {
     });
 }
 
+/// The end of the job runs once, whatever the parallelism: with one subtask of the others it is in their chain.
+fn sums_into_one(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environment {
+    let env = environment(parallelism);
+    env.from_source("numbers", tapped(tap, |split, n| (split * 7 + n % 7, n)))
+        .uid("numbers")
+        .flat_map(|(key, n), out| out.extend((0..3).map(|copy| (key, n, copy))))
+        .uid("copies")
+        .key_by(|(key, _, _)| *key)
+        .process(Sum { sum: ValueState::new("sum") })
+        .uid("sums")
+        .process(Once)
+        .uid("once")
+        .set_parallelism(1)
+        .sink_to("out", MemorySink(Arc::clone(target)))
+        .uid("out")
+        .set_parallelism(1);
+    env
+}
+
+#[test]
+fn rows_in_flight_find_their_edge_where_chains_are_cut_otherwise() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+    let options = narrow(dir.path(), 0);
+    for (round, parallelism) in (1..).zip([1, 2, 1, 3]) {
+        // What waits for the end that runs once is not overtaken, except within its chain.
+        target.stalled.store(parallelism == 1, Ordering::SeqCst);
+        crash(&sums_into_one(parallelism, &tap, &target), &options, async |launched| {
+            assert_eq!(launched.restored_from.is_some(), round > 1);
+            tap.release_all(500 * round);
+            if parallelism == 1 {
+                until_overtaking(launched, 2).await;
+            } else {
+                until_completed(&launched.handle, 1).await;
+            }
+        });
+        target.stalled.store(false, Ordering::SeqCst);
+    }
+    run(async {
+        tap.close_all();
+        let launched = launch_when_free(&sums_into_one(2, &tap, &target), &options).await;
+        finish(&launched).await;
+    });
+    assert_eq!(without_order(target.rows()), without_order(expected(2_000)));
+    assert_eq!(target.pending(), 0);
+}
+
 /// Lets so many records pass, and holds the thread of the subtask at the next.
 #[derive(Clone)]
 struct Gate(Arc<AtomicU64>);

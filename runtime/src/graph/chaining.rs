@@ -136,16 +136,13 @@ fn chain_plan(
                     consumers.push(Consumer::Chained(NodeId(target), index));
                     continue;
                 }
-                let strategy = if edge.strategy == ShipStrategy::Forward && parallelism[member.0] != parallelism[target]
-                {
-                    ShipStrategy::Rebalance
-                } else {
-                    edge.strategy
-                };
+                let by_parallelism =
+                    edge.strategy == ShipStrategy::Forward && parallelism[member.0] != parallelism[target];
+                let strategy = if by_parallelism { ShipStrategy::Rebalance } else { edge.strategy };
                 consumers.push(Consumer::Exchange(NodeId(target), index, outputs));
-                let job_edge =
-                    JobEdge { source: vertex, output: outputs, target: chain_of[target], input: edge.input, strategy };
-                edges.push(job_edge);
+                let name = format!("{}/{}/{index}", graph.uid(member).0, graph.uid(NodeId(target)).0);
+                let (target, input) = (chain_of[target], edge.input);
+                edges.push(JobEdge { name, source: vertex, output: outputs, target, input, strategy, by_parallelism });
                 outputs += 1;
             }
         }

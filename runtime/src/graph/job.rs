@@ -12,6 +12,8 @@ use crate::ports::sink::SinkOutput;
 /// An edge between two vertices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobEdge {
+    /// Says which operators it joins: the same at every parallelism, however chains are cut.
+    pub name: String,
     /// Index of the sending vertex.
     pub source: usize,
     /// Which of the sender's edges it is.
@@ -22,6 +24,8 @@ pub struct JobEdge {
     pub input: u8,
     /// How rows choose their channel, `Forward` resolved.
     pub strategy: ShipStrategy,
+    /// Forward, were it not for the parallelism of its two ends: at another they may be one chain.
+    pub by_parallelism: bool,
 }
 
 impl JobEdge {
