@@ -174,6 +174,13 @@ impl<'a> OldVertex<'a> {
             .collect::<Result<_, _>>()?;
         Ok(Self { state, readers })
     }
+
+    /// Whether a segment of this vertex is part of the keyed state of a new one. Chains may be cut otherwise than they were:
+    /// what a vertex without the keyed operator carried on would be old state of it when the two are one again.
+    fn holds_keyed_state_of(&self, new: &JobVertex, segment: &SegmentReader) -> bool {
+        let mut shared = new.operators.iter().filter(|uid| self.state.operators.contains(uid));
+        shared.any(|uid| !segment.declarations(uid).is_empty())
+    }
 }
 
 fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> Result<TaskRestore, PortError> {
@@ -183,18 +190,16 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
     }
     let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask));
     restore.watermark_floor = vec![MIN_TIMESTAMP; groups.len()];
-    for vertex in old {
-        for of_subtask in &vertex.readers {
-            for reader in of_subtask {
-                let kept = intersection(&reader.reference().key_groups, &groups);
-                // Segments from before an earlier rescale may know a later time of some key groups.
-                for group in kept.clone() {
-                    let floor = &mut restore.watermark_floor[usize::from(group - groups.start)];
-                    *floor = (*floor).max(reader.watermark());
-                }
-                if !kept.is_empty() {
-                    restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
-                }
+    for old in old {
+        for reader in old.readers.iter().flatten() {
+            let kept = intersection(&reader.reference().key_groups, &groups);
+            // Segments from before an earlier rescale may know a later time of some key groups.
+            for group in kept.clone() {
+                let floor = &mut restore.watermark_floor[usize::from(group - groups.start)];
+                *floor = (*floor).max(reader.watermark());
+            }
+            if !kept.is_empty() && old.holds_keyed_state_of(vertex, reader) {
+                restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
             }
         }
     }

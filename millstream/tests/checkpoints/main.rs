@@ -126,6 +126,37 @@ fn exactly_once_holds_over_random_failures_of_many_seeds() {
     });
 }
 
+/// Its end runs once: at parallelism 1 it is in the chain of the keyed operator.
+fn counts_into_one(parallelism: u32, tap: &Tap, target: &Arc<Target<Counted>>) -> Environment {
+    let env = environment(parallelism);
+    env.from_source("numbers", tapped(tap, |split, n| (split * 10 + n % 10, n)))
+        .uid("numbers")
+        .key_by(|(key, _)| *key)
+        .process(Count { count: ValueState::new("count") })
+        .uid("count")
+        .sink_to("out", MemorySink(Arc::clone(target)))
+        .uid("out")
+        .set_parallelism(1);
+    env
+}
+
+#[test]
+fn keyed_state_is_the_newest_after_chains_were_cut_and_joined_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (tap, target) = (Tap::new(2), Target::new());
+    let options = options(dir.path());
+    for (round, parallelism) in (1..).zip([1, 2, 1, 3, 1]) {
+        crash(&counts_into_one(parallelism, &tap, &target), &options, async |launched| {
+            assert_eq!(launched.restored_from.is_some(), round > 1);
+            tap.release_all(round * 50);
+            until(async || target.rows().len() as u64 == round * 100).await;
+        });
+    }
+    tap.close_all();
+    run(async { finish(&launch_when_free(&counts_into_one(2, &tap, &target), &options).await).await });
+    assert_eq!(sorted(target.rows()), expected_counts(2, 250));
+}
+
 #[test]
 fn at_least_once_loses_nothing_and_may_repeat() {
     run(async {
