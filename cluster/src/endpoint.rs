@@ -11,6 +11,7 @@ use rustls::crypto::CryptoProvider;
 
 use crate::certificates::{Certificates, TlsClock};
 use crate::error::Error;
+use crate::noise::{QUIC_VERSION, Watched};
 use crate::options::Options;
 use crate::seed::{NetSeed, SeededConnectionIds, destination_ids};
 
@@ -72,11 +73,19 @@ impl Endpoint {
         let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &seed.derive("reset"));
         let mut config = EndpointConfig::new(Arc::new(reset_key));
         config.max_udp_payload_size(MAX_DATAGRAM_BYTES).expect("larger than the 1,200 bytes that QUIC asks for");
+        config.supported_versions(vec![QUIC_VERSION]);
+        // Nothing in a cluster has to get used to unusual packets; so what is none can be told.
+        config.grease_quic_bit(false);
         config.rng_seed(Some(seed.derive("quinn")));
         let ids = Arc::new(seed.stream("connection ids"));
         config.cid_generator(move || Box::new(SeededConnectionIds(Arc::clone(&ids))));
-        let quinn = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
-            .map_err(|error| Error::System(format!("QUIC cannot be started: {error}")))?;
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
+            config,
+            Some(server),
+            Watched::new(socket),
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|error| Error::System(format!("QUIC cannot be started: {error}")))?;
         Ok(Self { quinn, client })
     }
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
 use tokio::time::timeout;
 
+use crate::alert;
 use crate::certificates::NODE_NAME;
 use crate::link::{CloseCode, close, reason};
 use crate::links::{Established, Shared};
@@ -40,13 +41,18 @@ fn broken(error: impl std::fmt::Display) -> NoLink {
 }
 
 fn unreachable(connection: &Connection, error: impl std::fmt::Display) -> NoLink {
-    NoLink::Unreachable(connection.close_reason().as_ref().map_or_else(|| error.to_string(), reason))
+    connection.close_reason().as_ref().map_or_else(|| broken(error), ended)
+}
+
+/// A node that is not trusted is refused, also if it was QUIC that said so.
+fn ended(error: &ConnectionError) -> NoLink {
+    alert::refusal(error).map_or_else(|| NoLink::Unreachable(reason(error)), NoLink::Refused)
 }
 
 /// Dials an address. `known` is who answered there last.
 pub(crate) async fn dial(shared: &Arc<Shared>, address: SocketAddr, known: Option<&NodeId>) -> Result<NodeId, NoLink> {
     let connecting = shared.endpoint.quinn.connect_with(shared.endpoint.client.clone(), address, NODE_NAME);
-    let connection = connecting.map_err(broken)?.await.map_err(|error| NoLink::Unreachable(reason(&error)))?;
+    let connection = connecting.map_err(broken)?.await.map_err(|error| ended(&error))?;
     let greeted = timeout(shared.options.handshake_timeout(), greet(shared, &connection, known)).await;
     let greeted =
         greeted.unwrap_or_else(|_| Err(NoLink::Unreachable("the peer does not answer the greeting".to_owned())));
@@ -75,6 +81,12 @@ pub(crate) async fn accept(shared: &Arc<Shared>, incoming: Incoming) {
     let from = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
+        // Whoever sends such packets may send many.
+        Err(ConnectionError::TransportError(error)) => {
+            return shared
+                .garbage
+                .heard(from, &format!("the first packet of a connection cannot be read: {}", error.reason));
+        }
         Err(error) => return tracing::warn!(%from, reason = reason(&error), "a connection was refused"),
     };
     let connection = match timeout(shared.options.handshake_timeout(), connecting).await {

@@ -4,8 +4,8 @@
 //! | question | file |
 //! |---|---|
 //! | what can be set | [`Options`], `options.rs` |
-//! | who may link | `certificates.rs`; a development authority: [`Authority`], `authority.rs` |
-//! | where randomness comes from | [`NetSeed`], `seed.rs`; the socket and QUIC's windows: `endpoint.rs` |
+//! | who may link | `certificates.rs`; a development authority: [`Authority`], `authority.rs`; what the refused are told: `alert.rs` |
+//! | where randomness comes from | [`NetSeed`], `seed.rs`; the socket and QUIC's windows: `endpoint.rs`; what else comes to its port: `noise.rs` |
 //! | who is linked, control messages | [`Links`], `links.rs`; when a peer is dialled again: `backoff.rs` |
 //! | what two nodes tell each other first, and who is refused | `handshake.rs`, `wire/hello.rs` |
 //! | which of two connections becomes the link | `pairing.rs` |
@@ -17,6 +17,7 @@
 //! Files named without `async` in mind (`pairing`, `claims`, `credit`, `backoff`, `wire/`) do no I/O and know no time.
 #![deny(missing_docs)]
 
+mod alert;
 mod authority;
 mod backoff;
 mod certificates;
@@ -28,6 +29,7 @@ mod error;
 mod handshake;
 mod link;
 mod links;
+mod noise;
 mod options;
 mod outbox;
 mod pairing;

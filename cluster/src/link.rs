@@ -8,6 +8,7 @@ use bytes::Bytes;
 use millstream_runtime::ids::NodeProcess;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt, WriteError};
 
+use crate::alert;
 use crate::channel::outlet::Window;
 use crate::links::{LinkEvent, Shared};
 use crate::outbox::Outbox;
@@ -37,6 +38,9 @@ pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
 
 /// Why a connection ended, in words.
 pub(crate) fn reason(error: &ConnectionError) -> String {
+    if let Some(refusal) = alert::refusal(error) {
+        return refusal;
+    }
     match error {
         ConnectionError::ApplicationClosed(close) => {
             format!("the peer closed it: {}", String::from_utf8_lossy(&close.reason))

@@ -22,6 +22,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::handshake::{self, NoLink};
 use crate::link::{CloseCode, Link};
+use crate::noise::Noise;
 use crate::options::Options;
 use crate::pairing::{Pairing, Verdict};
 use crate::seed::NetSeed;
@@ -111,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     pub(crate) events: LinkEvents,
     pub(crate) claims: Mutex<Claims<Inlet, Arc<InletEnd>, Stream>>,
+    /// What looked like a connection and was none.
+    pub(crate) garbage: Noise,
     seed: NetSeed,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
     /// Counts changes of `peers`.
@@ -145,6 +148,7 @@ impl Links {
             runtime: Handle::current(),
             events,
             claims: Mutex::default(),
+            garbage: Noise::default(),
             seed,
             peers: Mutex::default(),
             changes: watch::Sender::new(0),

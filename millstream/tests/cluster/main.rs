@@ -2,6 +2,7 @@
 //! must be that of a run without faults. The short form runs with the other tests, the whole is `cargo xtask torture`.
 #![allow(clippy::disallowed_methods, reason = "real processes are watched, so real time is measured")]
 
+mod intruders;
 mod jobs;
 mod partition;
 mod processes;

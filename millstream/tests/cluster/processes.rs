@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -61,7 +61,7 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Ports that are free now.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let sockets: Vec<UdpSocket> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a port is free")).collect();
     sockets.iter().map(|socket| socket.local_addr().expect("bound").port()).collect()
 }
@@ -69,11 +69,16 @@ fn free_ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// Starts a cluster of this program in an empty folder, and waits until it is complete.
     pub fn start(name: &str, program: &Path, shape: &Shape) -> Self {
+        Self::start_over(name, program, shape, "", "")
+    }
+
+    /// Starts a cluster whose checkpoints, and who leads, lie in this store, with more settings, one a line.
+    pub fn start_over(name: &str, program: &Path, shape: &Shape, store: &str, settings: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("the folder is made");
         let servers: Vec<Rest> = (0..shape.job_managers).map(|_| Rest::on_free_port()).collect();
-        fs::write(folder.join("cluster.toml"), file(shape, &servers)).expect("the file is written");
+        fs::write(folder.join("cluster.toml"), file(shape, &servers, store, settings)).expect("the file is written");
         let mut command = Command::new(program);
         command.args(["cluster", "--config", "cluster.toml", "--log", "info"]).current_dir(&folder);
         if !shape.restart {
@@ -109,6 +114,31 @@ impl Cluster {
     /// The process of the launcher.
     pub fn launcher(&self) -> u32 {
         self.launcher.id()
+    }
+
+    /// Where its files lie.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where a node listens for others.
+    pub fn address(&self, node: &str) -> SocketAddr {
+        let text = fs::read_to_string(self.folder.join("cluster.toml")).expect("it was written");
+        let (_, own) = text.split_once(&format!("[nodes.{node}]")).expect("it has the node");
+        let (_, address) = own.split_once("node.address = \"").expect("an address");
+        address.split_once('"').expect("it ends").0.parse().expect("an address")
+    }
+
+    /// How many lines of the log have all these parts.
+    pub fn logged(&self, parts: &[&str]) -> usize {
+        self.log().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+
+    /// Why the job failed, as far as it did; from REST.
+    pub fn failures(&self, job: &str) -> Vec<String> {
+        let told = until("the job tells its failures", || self.ask(&format!("/jobs/{job}/exceptions"))).1;
+        let entries = told["exceptionHistory"]["entries"].as_array().cloned().unwrap_or_default();
+        entries.iter().map(Value::to_string).collect()
     }
 
     /// What all nodes have logged.
@@ -197,16 +227,18 @@ impl Drop for Cluster {
 }
 
 /// The cluster file.
-fn file(shape: &Shape, servers: &[Rest]) -> String {
+fn file(shape: &Shape, servers: &[Rest], store: &str, settings: &str) -> String {
     let ports = free_ports(shape.job_managers + shape.task_managers);
     let (leading, working) = ports.split_at(shape.job_managers);
     let managers: Vec<String> = leading.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut text = format!(
-        "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout = \"500 ms\"\ncluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"checkpoints\"\nexecution.checkpointing.savepoint-dir = \"savepoints\"\n",
+        "{settings}\njobmanager.adaptive-scheduler.executing.resource-stabilization-timeout = \"500 ms\"\ncluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"{store}checkpoints\"\nexecution.checkpointing.savepoint-dir = \"{store}savepoints\"\n",
         managers.join(";")
     );
     if shape.job_managers > 1 {
-        text.push_str("high-availability.type = \"object-store\"\nhigh-availability.storageDir = \"ha\"\n");
+        text.push_str(&format!(
+            "high-availability.type = \"object-store\"\nhigh-availability.storageDir = \"{store}ha\"\n"
+        ));
     }
     for (number, (place, server)) in managers.iter().zip(servers).enumerate() {
         text.push_str(&format!(
