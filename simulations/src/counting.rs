@@ -134,7 +134,7 @@ pub async fn run(site: Site) -> Result<(), Box<dyn std::error::Error>> {
         options: Options::default(),
         certificates: Certificates::from_pem(&site.authority.issue(&name, EPOCH_MS, 30)?, EPOCH_MS)?,
         seed: NetSeed::simulated(seed),
-        clock: Arc::new(SimulatedClock),
+        clock: Arc::new(SimulatedClock(site.trace.time().clone())),
         socket,
         events: Arc::new(move |event| drop(events.send(Happened::Link(event)))),
     })?;

@@ -7,9 +7,11 @@
 //! | how a run is driven, and what it came to | [`simulation`] |
 //! | what is compared between two runs | [`trace`] |
 //! | the adapters to the world | [`socket`], [`world`] |
-//! | what hosts do | [`counting`]: links exchange control and counted data; [`watch`]: who is alive |
+//! | a whole cluster that runs a job: what is checked, and how | [`cluster`] |
+//! | what hosts do without one | [`counting`]: links exchange control and counted data; [`watch`]: who is alive |
 #![deny(missing_docs)]
 
+pub mod cluster;
 pub mod counting;
 pub mod plan;
 pub mod simulation;

@@ -1,4 +1,5 @@
-//! Drives a run: steps the simulated time, lets faults happen, and checks in the end that everything got done.
+//! Drives a run of links: steps the simulated time, lets faults happen, and checks in the end that everything got done. Runs
+//! of whole clusters share its network.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -39,12 +40,30 @@ pub fn host_name(index: usize) -> String {
 #[must_use]
 pub fn run(plan: &Plan) -> Outcome {
     let plan = plan.clone();
+    in_a_fresh_thread(move || run_here(&plan))
+}
+
+pub(crate) fn in_a_fresh_thread(run: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
     #[expect(clippy::disallowed_methods, reason = "a fresh thread for each simulation")]
-    let thread = std::thread::spawn(move || run_here(&plan));
+    let thread = std::thread::spawn(run);
     match thread.join() {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// A network without hosts.
+pub(crate) fn network<'a>(seed: u64, latency_ms: (u64, u64), end_ms: u64) -> turmoil::Sim<'a> {
+    turmoil::Builder::new()
+        .rng_seed(seed)
+        .enable_random_order()
+        .tick_duration(Duration::from_millis(1))
+        .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(EPOCH_MS.unsigned_abs()))
+        .simulation_duration(Duration::from_millis(end_ms + 1_000))
+        .min_message_latency(Duration::from_millis(latency_ms.0))
+        .max_message_latency(Duration::from_millis(latency_ms.1))
+        .udp_capacity(UDP_CAPACITY)
+        .build()
 }
 
 /// What the driver does at a time.
@@ -56,16 +75,7 @@ enum Act {
 fn run_here(plan: &Plan) -> Outcome {
     let trace = Trace::default();
     let progress: Vec<Arc<Mutex<Progress>>> = (0..plan.hosts).map(|_| Arc::default()).collect();
-    let mut simulation = turmoil::Builder::new()
-        .rng_seed(plan.seed)
-        .enable_random_order()
-        .tick_duration(Duration::from_millis(1))
-        .epoch(SystemTime::UNIX_EPOCH + Duration::from_millis(EPOCH_MS.unsigned_abs()))
-        .simulation_duration(Duration::from_millis(plan.end_ms + 1_000))
-        .min_message_latency(Duration::from_millis(plan.latency_ms.0))
-        .max_message_latency(Duration::from_millis(plan.latency_ms.1))
-        .udp_capacity(UDP_CAPACITY)
-        .build();
+    let mut simulation = network(plan.seed, plan.latency_ms, plan.end_ms);
     let authority = Arc::new(Authority::create(EPOCH_MS).expect("the machine has random numbers"));
     for (index, progress) in progress.iter().enumerate() {
         let (plan, trace, progress) = (plan.clone(), trace.clone(), Arc::clone(progress));
@@ -88,6 +98,7 @@ fn run_here(plan: &Plan) -> Outcome {
     let mut acts = acts.into_iter().peekable();
     let mut violations = Vec::new();
     for now_ms in 0..plan.end_ms {
+        trace.time().set(now_ms);
         while let Some((_, act)) = acts.next_if(|(at_ms, _)| *at_ms <= now_ms) {
             carry_out(&mut simulation, &act, &trace, now_ms);
         }

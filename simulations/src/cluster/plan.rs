@@ -1,0 +1,189 @@
+//! What happens in a run of a cluster: drawn from a seed once, then data. A plan can be written down, changed and run again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Random;
+
+/// A run. Times are milliseconds of simulated time since its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Seeds everything random in the run itself: latencies, orders, keys, jitter.
+    pub seed: u64,
+    /// The first hosts; one of them leads.
+    pub job_managers: usize,
+    /// The hosts behind them, with a slot each. The job wants all slots.
+    pub task_managers: usize,
+    /// Whether the job runs with fewer slots when some are lost.
+    pub adaptive: bool,
+    /// What the job reads.
+    pub input: Input,
+    /// Milliseconds between the starts of two checkpoints.
+    pub checkpoint_interval_ms: i64,
+    /// Latency of a packet, at least and at most.
+    pub latency_ms: (u64, u64),
+    /// What a piece of blocking work takes at most.
+    pub blocking_ms: u64,
+    /// What goes wrong, in order of time.
+    pub faults: Vec<Fault>,
+    /// When the job must have ended: faults are over long before.
+    pub end_ms: u64,
+    /// A bug that the run must catch.
+    pub mutant: Option<Mutant>,
+}
+
+/// The input of the job: records that come into being while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// Splits.
+    pub splits: u64,
+    /// Records of each.
+    pub records: u64,
+    /// Milliseconds between two records of a split.
+    pub every_ms: u64,
+    /// Distinct keys.
+    pub keys: u64,
+}
+
+/// Bugs that are put into a cluster to see whether the simulation notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mutant {
+    /// The sink makes rows visible when they are prepared, not when the checkpoint is complete.
+    CommitsEarly,
+    /// The sink drops the oldest transaction that it is to commit.
+    SkipsACommit,
+    /// A reader stores a position that is one record too early.
+    RepeatsOne,
+    /// The checkpoint store writes over what is there, and says that nothing was.
+    Overwrites,
+}
+
+/// Something that goes wrong for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// When it begins, or may begin.
+    pub at_ms: u64,
+    /// How long it lasts.
+    pub for_ms: u64,
+    /// What it is.
+    pub kind: FaultKind,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The process is killed, and started again as the next incarnation.
+    Crash {
+        /// Of this host.
+        host: usize,
+        /// When it is time, it is killed behind its next piece of blocking work: that is done, and nobody was told.
+        behind_work: bool,
+    },
+    /// No packet passes between two hosts.
+    Partition {
+        /// One.
+        one: usize,
+        /// The other.
+        other: usize,
+    },
+    /// Nothing of a host's blocking work gets done, while the rest of it goes on: its disk and its store hang.
+    Stall {
+        /// Of this host.
+        host: usize,
+    },
+}
+
+impl Plan {
+    /// A cluster of one job manager and two task managers in which nothing goes wrong.
+    #[must_use]
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            job_managers: 1,
+            task_managers: 2,
+            adaptive: false,
+            input: Input { splits: 3, records: 200, every_ms: 10, keys: 20 },
+            checkpoint_interval_ms: 150,
+            latency_ms: (1, 3),
+            blocking_ms: 4,
+            faults: Vec::new(),
+            end_ms: 60_000,
+            mutant: None,
+        }
+    }
+
+    /// The plan of a seed: one job manager or two, two task managers, two to four faults.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut plan = Self::calm(seed);
+        plan.job_managers = random.between(1, 3) as usize;
+        plan.adaptive = random.between(0, 2) == 1;
+        plan.input.records = random.between(200, 400);
+        plan.checkpoint_interval_ms = random.between(50, 400).cast_signed();
+        plan.latency_ms.1 = random.between(2, 10);
+        plan.blocking_ms = random.between(1, 20);
+        let hosts = plan.hosts() as u64;
+        for _ in 0..random.between(2, 5) {
+            let host = random.between(0, hosts) as usize;
+            let kind = match random.between(0, 5) {
+                0 => FaultKind::Crash { host, behind_work: false },
+                1 | 2 => FaultKind::Crash { host, behind_work: true },
+                3 => {
+                    let other = (host + random.between(1, hosts) as usize) % plan.hosts();
+                    FaultKind::Partition { one: host, other }
+                }
+                _ => FaultKind::Stall { host },
+            };
+            // Some are over before anybody notices.
+            plan.faults.push(Fault { at_ms: random.between(800, 5_000), for_ms: random.between(50, 4_000), kind });
+        }
+        plan.faults.sort_by_key(|fault| fault.at_ms);
+        plan
+    }
+
+    /// Number of hosts.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.job_managers + self.task_managers
+    }
+
+    /// Subtasks of each operator.
+    #[must_use]
+    pub fn parallelism(&self) -> u32 {
+        u32::try_from(self.task_managers).expect("few hosts")
+    }
+
+    /// Whether a host may lead; the others have slots.
+    #[must_use]
+    pub fn is_job_manager(&self, host: usize) -> bool {
+        host < self.job_managers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_its_seed_s_alone_and_survives_being_written_down() {
+        assert_eq!(Plan::of_seed(7), Plan::of_seed(7));
+        assert_ne!(Plan::of_seed(7).faults, Plan::of_seed(8).faults);
+        let text = serde_json::to_string(&Plan::of_seed(7)).expect("plain data");
+        assert_eq!(serde_json::from_str::<Plan>(&text).expect("just written"), Plan::of_seed(7));
+    }
+
+    #[test]
+    fn seeds_reach_every_kind_of_fault_at_every_kind_of_host() {
+        let mut seen = std::collections::BTreeSet::new();
+        for plan in (0..100).map(Plan::of_seed) {
+            for fault in &plan.faults {
+                seen.insert(match fault.kind {
+                    FaultKind::Crash { host, behind_work } => (u8::from(behind_work), plan.is_job_manager(host)),
+                    FaultKind::Partition { one, .. } => (2, plan.is_job_manager(one)),
+                    FaultKind::Stall { host } => (3, plan.is_job_manager(host)),
+                });
+            }
+        }
+        assert_eq!(seen.len(), 8, "{seen:?}");
+    }
+}

@@ -1,0 +1,199 @@
+//! Drives a run of a cluster: steps the simulated time, does the blocking work of its hosts, lets faults happen, and checks in
+//! the end that the job has ended and what it has written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use millstream_cluster::Authority;
+use millstream_state::log::{TerminalState, recover_cluster};
+
+use super::findings::Findings;
+use super::host::{self, Site};
+use super::job::{Counting, expected};
+use super::output::{Output, Row};
+use super::plan::{FaultKind, Mutant, Plan};
+use super::store::Store;
+use crate::simulation::{Outcome, host_name, in_a_fresh_thread, network};
+use crate::trace::Trace;
+use crate::world::{EPOCH_MS, Executor};
+
+/// How long a run goes on behind the end of the job: whatever comes late comes then.
+const AFTERWARDS_MS: u64 = 1_000;
+
+/// Runs a plan, in a thread of its own: nothing of the one before is left in thread-local state.
+///
+/// # Panics
+/// When the run itself panics.
+#[must_use]
+pub fn run(plan: &Plan) -> Outcome {
+    let plan = plan.clone();
+    in_a_fresh_thread(move || {
+        let folders = tempfile::tempdir().expect("a temporary folder can be made");
+        let site = site(plan, folders.path().to_path_buf());
+        let simulation = network(site.plan.seed, site.plan.latency_ms, site.plan.end_ms);
+        Driver::new(site, simulation).run()
+    })
+}
+
+/// What all hosts share.
+fn site(plan: Plan, folders: std::path::PathBuf) -> Site {
+    let trace = Trace::default();
+    let findings = Findings::new(trace.clone());
+    let output = Output::new(trace.clone(), findings.clone());
+    let overwrites = plan.mutant == Some(Mutant::Overwrites);
+    Site {
+        index: 0,
+        authority: Arc::new(Authority::create(EPOCH_MS).expect("the machine has random numbers")),
+        folders,
+        executor: Executor::new(trace.time().clone(), plan.seed, plan.blocking_ms),
+        store: Store::new(trace.clone(), findings.clone(), output.clone(), overwrites),
+        counting: Counting::new(plan.clone(), output),
+        plan,
+        trace,
+        findings,
+    }
+}
+
+/// What the driver does at a time.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Begin(FaultKind, u64),
+    Restart(usize),
+    Heal(usize, usize),
+    GoOn(usize),
+}
+
+struct Driver<'a> {
+    site: Site,
+    simulation: turmoil::Sim<'a>,
+    /// By time, then in the order in which they were planned.
+    acts: BTreeMap<(u64, u64), Act>,
+    planned: u64,
+    down: BTreeSet<usize>,
+    /// Hosts that are killed behind their next piece of work, and for how long.
+    doomed: BTreeMap<usize, u64>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(site: Site, mut simulation: turmoil::Sim<'a>) -> Self {
+        for index in 0..site.plan.hosts() {
+            let site = Site { index, ..site.clone() };
+            simulation.host(host_name(index), move || host::run(site.clone()));
+        }
+        let (acts, planned) = (BTreeMap::new(), 0);
+        let mut driver = Self { site, simulation, acts, planned, down: BTreeSet::new(), doomed: BTreeMap::new() };
+        for fault in driver.site.plan.faults.clone() {
+            driver.plan(fault.at_ms, Act::Begin(fault.kind, fault.for_ms));
+        }
+        driver
+    }
+
+    fn plan(&mut self, at_ms: u64, act: Act) {
+        self.planned += 1;
+        self.acts.insert((at_ms, self.planned), act);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.site.trace.time().now_ms()
+    }
+
+    fn run(mut self) -> Outcome {
+        for now_ms in 0..self.site.plan.end_ms {
+            self.site.trace.time().set(now_ms);
+            while let Some(entry) = self.acts.first_entry().filter(|entry| entry.key().0 <= now_ms) {
+                let act = entry.remove();
+                self.carry_out(act);
+            }
+            if let Err(error) = self.simulation.step() {
+                self.site.findings.violation(format!("a host has ended: {error}"));
+                break;
+            }
+            self.work();
+            let ended_ms = self.site.findings.ended_ms();
+            if self.acts.is_empty() && ended_ms.is_some_and(|ended_ms| ended_ms + AFTERWARDS_MS <= now_ms) {
+                break;
+            }
+        }
+        self.check();
+        let trace = &self.site.trace;
+        let (hash, packets, lines) = (trace.hash(), trace.packets(), trace.lines());
+        Outcome { hash, packets, lines, violations: self.site.findings.violations() }
+    }
+
+    /// Does what is due of the hosts' blocking work.
+    fn work(&mut self) {
+        while let Some((host, work)) = self.site.executor.next_due() {
+            work();
+            if let Some(for_ms) = self.doomed.remove(&host) {
+                self.kill(host, for_ms);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, act: Act) {
+        self.site.trace.event("fault", &format!("{act:?}"));
+        match act {
+            Act::Begin(FaultKind::Crash { host, behind_work: false }, for_ms) => self.kill(host, for_ms),
+            Act::Begin(FaultKind::Crash { host, behind_work: true }, for_ms) => {
+                if !self.down.contains(&host) {
+                    self.doomed.insert(host, for_ms);
+                }
+            }
+            Act::Begin(FaultKind::Partition { one, other }, for_ms) => {
+                self.simulation.partition(host_name(one), host_name(other));
+                self.plan(self.now_ms() + for_ms, Act::Heal(one, other));
+            }
+            Act::Begin(FaultKind::Stall { host }, for_ms) => {
+                self.site.executor.stall(host, true);
+                self.plan(self.now_ms() + for_ms, Act::GoOn(host));
+            }
+            Act::Restart(host) => {
+                self.down.remove(&host);
+                self.simulation.bounce(host_name(host));
+            }
+            Act::Heal(one, other) => self.simulation.repair(host_name(one), host_name(other)),
+            Act::GoOn(host) => self.site.executor.stall(host, false),
+        }
+    }
+
+    /// Kills a host's process, unless it is dead already.
+    fn kill(&mut self, host: usize, for_ms: u64) {
+        if !self.down.insert(host) {
+            return;
+        }
+        self.site.trace.event("fault", &format!("{} is killed", host_name(host)));
+        self.simulation.crash(host_name(host));
+        self.site.executor.forget(host);
+        self.doomed.remove(&host);
+        self.plan(self.now_ms() + for_ms, Act::Restart(host));
+    }
+
+    /// What must hold in the end.
+    fn check(&self) {
+        let findings = &self.site.findings;
+        if findings.ended_ms().is_none() {
+            return findings.violation(format!("the job has not ended after {} ms", self.site.plan.end_ms));
+        }
+        match recover_cluster(self.site.store.blobs()) {
+            Ok(cluster) => {
+                let ended: Vec<_> = cluster.jobs.values().map(|job| job.ended.as_ref()).collect();
+                if ended != [Some(&TerminalState::Finished)] {
+                    findings.violation(format!("the cluster's log has these ends of jobs: {ended:?}"));
+                }
+            }
+            Err(error) => findings.violation(format!("the cluster's log cannot be read: {error}")),
+        }
+        let rows = self.site.counting.output().rows();
+        let expected = expected(&self.site.plan.input);
+        let all: u64 = expected.iter().map(|(_, count, _)| count).sum();
+        // Every count of a key once, and the sum behind its last one.
+        let last: BTreeMap<u64, Row> = rows.iter().map(|row| (row.0, *row)).collect();
+        let last: Vec<Row> = last.into_values().collect();
+        if rows.len() as u64 != all {
+            findings.violation(format!("{} rows are visible in the end, {all} should be", rows.len()));
+        }
+        if last != expected {
+            findings.violation(format!("the output ends with {last:?} instead of {expected:?}"));
+        }
+    }
+}
