@@ -55,6 +55,7 @@ struct Queue {
     waiting: BTreeMap<(u64, u64), (usize, BlockingWork)>,
     taken: u64,
     stalled: BTreeSet<usize>,
+    doomed: BTreeSet<usize>,
 }
 
 impl Executor {
@@ -67,6 +68,7 @@ impl Executor {
             waiting: BTreeMap::new(),
             taken: 0,
             stalled: BTreeSet::new(),
+            doomed: BTreeSet::new(),
         };
         Self { time, queue: Arc::new(Mutex::new(queue)) }
     }
@@ -101,11 +103,25 @@ impl Executor {
         };
     }
 
+    /// Ends the piece of work that the host does just now where it is; the host must be killed behind it.
+    pub fn doom(&self, host: usize) {
+        self.lock().doomed.insert(host);
+        // Without the hook of panics: nothing is wrong.
+        std::panic::resume_unwind(Box::new("killed at a failpoint"));
+    }
+
+    /// Whether the host must be killed.
+    #[must_use]
+    pub fn is_doomed(&self, host: usize) -> bool {
+        self.lock().doomed.contains(&host)
+    }
+
     /// The host has crashed.
     pub fn forget(&self, host: usize) {
         // Dropped without the lock: whoever waits for the work may be told, and start some.
         let forgotten: Vec<_> = {
             let mut queue = self.lock();
+            queue.doomed.remove(&host);
             queue.waiting.extract_if(.., |_, (of, _)| *of == host).collect()
         };
         drop(forgotten);

@@ -1,9 +1,11 @@
 //! A whole cluster with a job, through whatever its seed lets happen: the output is that of a run without faults, and a
 //! seed gives the same run each time.
 
+use millstream_simulations::cluster::plan::{Fault, FaultKind, Moment, Mutant};
 use millstream_simulations::cluster::{Plan, run};
 use millstream_simulations::simulation::Outcome;
 
+/// Runs a plan in which nothing may go wrong for the job. A seed that fails is looked at with `SEEDS=n`, see below.
 fn checked(plan: &Plan) -> Outcome {
     let outcome = run(plan);
     let plan = serde_json::to_string(plan).expect("plain data");
@@ -11,14 +13,107 @@ fn checked(plan: &Plan) -> Outcome {
     outcome
 }
 
-#[test]
-fn a_job_in_a_calm_cluster_gives_the_same_trace_each_time() {
-    let first = checked(&Plan::calm(1));
-    if std::env::var_os("SHOW").is_some() {
-        first.lines.iter().for_each(|line| println!("{line}"));
+fn happened(outcome: &Outcome, what: &str) -> bool {
+    outcome.lines.iter().any(|line| line.contains(what))
+}
+
+fn assert_same(first: &Outcome, again: &Outcome) {
+    for (one, other) in first.lines.iter().zip(&again.lines) {
+        assert_eq!(one, other);
     }
-    let again = checked(&Plan::calm(1));
-    assert_eq!(first.lines, again.lines);
+    assert_eq!(first.lines.len(), again.lines.len());
     assert_eq!((first.hash, first.packets), (again.hash, again.packets), "packets or blobs differ");
+}
+
+#[test]
+fn a_calm_cluster_runs_the_job_in_one_attempt_the_same_way_each_time() {
+    let first = checked(&Plan::calm(1));
+    assert!(happened(&first, "checkpoint 5 of attempt 1.0 is complete") && !happened(&first, "attempt 1.1"));
+    assert_same(&first, &checked(&Plan::calm(1)));
     assert_ne!(first.hash, checked(&Plan::calm(2)).hash);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_crashes_checkpoints_and_commits() {
+    for seed in [1, 2, 3] {
+        assert_same(&checked(&Plan::of_seed(seed)), &checked(&Plan::of_seed(seed)));
+    }
+}
+
+#[test]
+fn the_output_is_that_of_a_run_without_faults_whatever_the_seed_lets_happen() {
+    let outcomes: Vec<Outcome> = (4..16).map(|seed| checked(&Plan::of_seed(seed))).collect();
+    for what in ["is killed", "Partition", "Stall", "Loss", "leads", "starts from checkpoint Some", "committed again"] {
+        assert!(outcomes.iter().any(|outcome| happened(outcome, what)), "no seed shows '{what}'");
+    }
+}
+
+fn with_fault(at_ms: u64, for_ms: u64, kind: FaultKind) -> Plan {
+    Plan { faults: vec![Fault { at_ms, for_ms, kind }], ..Plan::calm(1) }
+}
+
+#[test]
+fn another_job_manager_goes_on_with_the_job_when_the_leader_is_killed_or_hangs() {
+    let killed = FaultKind::Crash { host: 0, moment: Moment::AtOnce };
+    for kind in [killed, FaultKind::Stall { host: 0 }] {
+        // Which of the two leads at first is the seed's.
+        let plan = Plan { job_managers: 2, ..with_fault(700, 10_000, kind) };
+        let leaders = |outcome: &Outcome| outcome.lines.iter().filter(|line| line.ends_with("leads")).count();
+        let outcomes: Vec<Outcome> = (1..5).map(|seed| checked(&Plan { seed, ..plan.clone() })).collect();
+        let taken_over = outcomes.iter().filter(|outcome| leaders(outcome) == 2).count();
+        assert!(taken_over > 0, "{taken_over} takeovers");
+    }
+}
+
+#[test]
+fn a_job_that_has_lost_a_slot_goes_on_with_the_other_and_uses_it_again() {
+    let killed = FaultKind::Crash { host: 1, moment: Moment::AtOnce };
+    let mut plan = Plan { adaptive: true, ..with_fault(500, 2_500, killed) };
+    plan.input.records = 500;
+    let outcome = checked(&plan);
+    let back = outcome.lines.iter().position(|line| line.ends_with("node-1#2 runs")).expect("it comes back");
+    let (alone, together) = outcome.lines.split_at(back);
+    let deployed = |lines: &[String]| lines.iter().any(|line| line.contains("starts from checkpoint Some"));
+    assert!(deployed(alone) && deployed(together));
+}
+
+#[test]
+fn broken_rules_are_caught() {
+    let caught = |mutant, what: &str| {
+        let mut plans: Vec<Plan> = (1..12).map(Plan::of_seed).collect();
+        if mutant == Mutant::Overwrites {
+            // Two leaders, of which one has slept.
+            let plan = Plan { job_managers: 2, ..with_fault(700, 5_000, FaultKind::Stall { host: 0 }) };
+            plans = (1..5).map(|seed| Plan { seed, ..plan.clone() }).collect();
+        }
+        let outcomes = plans.into_iter().map(|plan| run(&Plan { mutant: Some(mutant), ..plan }));
+        let mut violations = outcomes.map(|outcome| outcome.violations);
+        assert!(violations.any(|found| found.iter().any(|violation| violation.contains(what))), "{mutant:?} survived");
+    };
+    caught(Mutant::CommitsEarly, "no completed checkpoint lists it");
+    caught(Mutant::CommitsEarly, "visible a second time");
+    caught(Mutant::SkipsACommit, "rows are visible in the end");
+    caught(Mutant::RepeatsOne, "rows are visible in the end");
+    caught(Mutant::Overwrites, "is written over");
+}
+
+#[test]
+#[ignore = "minutes: the long form, over many seeds; SEEDS=7 or SEEDS=100-200 for others"]
+fn the_output_is_that_of_a_run_without_faults_over_many_seeds() {
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "1000-3000".to_owned());
+    let number = |text: &str| text.parse::<u64>().expect("SEEDS are numbers");
+    let Some((first, last)) = seeds.split_once('-') else {
+        let outcome = run(&Plan::of_seed(number(&seeds)));
+        outcome.lines.iter().for_each(|line| println!("{line}"));
+        return assert!(outcome.violations.is_empty(), "{:#?}", outcome.violations);
+    };
+    let mut failed = Vec::new();
+    for seed in number(first)..=number(last) {
+        let outcome = run(&Plan::of_seed(seed));
+        if !outcome.violations.is_empty() {
+            println!("SEEDS={seed}: {:#?}", outcome.violations);
+            failed.push(seed);
+        }
+    }
+    assert!(failed.is_empty(), "these seeds fail: {failed:?}");
 }

@@ -24,7 +24,8 @@ usage: cargo xtask TASK
   deploy                 deploy/ by systemd-analyze and by Kubernetes' schemas, where these tools are
   benchmarks [--quick]   runs the benchmarks and writes docs/benchmarks.md
                          (with --quick: short runs, into target/benchmarks-quick.md)
-  torture                kills jobs and whole clusters many times and checks their output; takes minutes";
+  torture                kills jobs and whole clusters many times and checks their output, then simulates
+                         clusters through thousands of seeds; takes minutes";
 
 /// What a task finds wrong, a line each.
 type Problems = Vec<String>;
@@ -42,22 +43,7 @@ fn main() -> ExitCode {
         ["deploy"] => report("deploy", deploy::run(&root)),
         ["benchmarks"] => benchmarks::run(&root, false),
         ["benchmarks", "--quick"] => benchmarks::run(&root, true),
-        ["torture"] => shell::cargo(
-            &root,
-            &[
-                "test",
-                "--release",
-                "-p",
-                "millstream",
-                "--test",
-                "torture",
-                "--test",
-                "cluster",
-                "--",
-                "--ignored",
-                "--nocapture",
-            ],
-        ),
+        ["torture"] => torture(&root),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");
             Ok(())
@@ -74,6 +60,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Real processes first, then simulated ones.
+fn torture(root: &Path) -> Result<(), String> {
+    const PROCESSES: &[&str] = &["-p", "millstream", "--test", "torture", "--test", "cluster"];
+    const SIMULATIONS: &[&str] = &["-p", "millstream-simulations"];
+    [PROCESSES, SIMULATIONS].into_iter().try_for_each(|tests| {
+        let arguments = [&["test", "--release"], tests, &["--", "--ignored", "--nocapture"]].concat();
+        shell::cargo(root, &arguments)
+    })
 }
 
 /// The folder of the workspace: the one that cargo runs this for, where checkouts share a build folder.

@@ -38,6 +38,17 @@ pub enum ToTaskManager {
     Release(AttemptId),
 }
 
+impl ToTaskManager {
+    /// The attempt that it is about.
+    #[must_use]
+    pub fn attempt(&self) -> AttemptId {
+        match self {
+            Self::Deploy(deploy) => deploy.attempt,
+            Self::Order(attempt, _) | Self::Stop(attempt) | Self::Release(attempt) => *attempt,
+        }
+    }
+}
+
 /// What running subtasks are told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Order {

@@ -28,7 +28,7 @@ use crate::protocol::{Answers, FromTaskManager, SplitAssignment, SubtaskReport};
 use crate::world::{Stopwatch, World, caught};
 
 /// Behind each commit of a sink: others of the same checkpoint may not have begun.
-const BETWEEN_COMMITS: &str = "between-commits";
+pub const BETWEEN_COMMITS: &str = "between-commits";
 
 /// Sources hand over partly filled batches at least this often while they are busy, in nanoseconds.
 const BUSY_FLUSH_NS: u64 = 10_000_000;

@@ -90,8 +90,12 @@ impl Actor for TaskManager {
         match message {
             TaskManagerMessage::FromMaster { job, message, answers } => {
                 let hosted = state.jobs.entry(job).or_insert_with(|| HostedJob::new(answers.clone()));
-                hosted.answers = answers;
-                state.take(&myself, job, message);
+                if message.attempt() < hosted.newest {
+                    hosted.refuse(&message, &answers);
+                } else {
+                    hosted.answers = answers;
+                    state.take(&myself, job, message);
+                }
             }
             TaskManagerMessage::Opened { job, attempt, opened } => state.opened(&myself, job, attempt, *opened).await,
             TaskManagerMessage::ChannelFailed { job, attempt, subtask, error } => {

@@ -7,7 +7,7 @@ use millstream_runtime::ports::transport::Registration;
 use ractor::{ActorId, ActorRef};
 
 use crate::metrics::{Registered, SourceMetrics, SubtaskMetrics};
-use crate::protocol::{Answers, Deploy, Order};
+use crate::protocol::{Answers, Deploy, FromTaskManager, Order, ToTaskManager};
 use crate::subtask::{Announced, SubtaskMessage};
 
 /// A subtask of this node.
@@ -122,6 +122,22 @@ impl HostedJob {
     #[must_use]
     pub fn new(answers: Answers) -> Self {
         Self { answers, newest: AttemptId::default(), attempt: None, waiting: None, releasing: None }
+    }
+
+    /// Answers what belongs to an attempt before the newest. It may come from a leader that was deposed and does not know
+    /// it: what the newer attempt tells must not go there.
+    pub fn refuse(&self, message: &ToTaskManager, answers: &Answers) {
+        match message {
+            ToTaskManager::Deploy(deploy) => answers.tell(FromTaskManager::Stopped(deploy.attempt)),
+            ToTaskManager::Stop(attempt) => {
+                // Its subtasks may be on their way out: that is told when they are gone.
+                if self.attempt.as_ref().is_none_or(|running| running.id > *attempt) {
+                    answers.tell(FromTaskManager::Stopped(*attempt));
+                }
+            }
+            ToTaskManager::Release(attempt) => answers.tell(FromTaskManager::Released(*attempt)),
+            ToTaskManager::Order(..) => {}
+        }
     }
 
     /// The attempt, if it is this one.

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use super::findings::Findings;
 use super::job::Counting;
-use super::plan::Plan;
+use super::plan::{FaultKind, Moment, Plan};
 use super::store::Store;
 use crate::plan::Random;
 use crate::simulation::host_name;
@@ -61,6 +61,22 @@ pub struct Site {
     pub store: Store,
     /// The job, as it is in the executable.
     pub counting: Counting,
+}
+
+impl Site {
+    /// Where the plan has a process killed in the midst of something: its first one, and one place for each.
+    fn failpoints(&self, incarnation: NodeIncarnation) -> Failpoints {
+        let at = self.plan.faults.iter().find_map(|fault| match &fault.kind {
+            FaultKind::Crash { host, moment: Moment::At(name, hit) } if *host == self.index => Some((name, *hit)),
+            _ => None,
+        });
+        let Some((name, hit)) = at.filter(|_| incarnation.0 == 1) else { return Failpoints::none() };
+        let (executor, host, trace, place) = (self.executor.clone(), self.index, self.trace.clone(), name.clone());
+        Failpoints::call_at(name, hit, move || {
+            trace.event("fault", &format!("{} is at {place}", host_name(host)));
+            executor.doom(host);
+        })
+    }
 }
 
 /// A process on a host.
@@ -109,7 +125,7 @@ impl Process {
             blobs: Arc::new(site.store.of(&name)),
             blocking: Arc::new(site.executor.of(site.index)),
             clock: Arc::new(SimulatedClock(site.trace.time().clone())),
-            failpoints: Failpoints::none(),
+            failpoints: site.failpoints(process.incarnation),
             registry: Arc::new(Registry::new("simulated", &name, Default::default())),
             seed: random.next_number(),
         };
@@ -238,7 +254,7 @@ async fn submit(site: &Site, dispatcher: &DispatcherHandle) -> Result<(), String
 fn shown_of(report: &JobReport) -> String {
     let attempt = report.attempt.map(|attempt| attempt.to_string()).unwrap_or_default();
     let failed = report.checkpoints.counts().failed;
-    let failure = report.exceptions.latest().map(|entry| format!("{entry:?}")).unwrap_or_default();
+    let failure = report.exceptions.latest().map(|entry| entry.message.as_str()).unwrap_or_default();
     format!(
         "{:?}, attempt {attempt}, {} restarts, {failed} checkpoints failed {failure}",
         report.status, report.restarts

@@ -1,8 +1,15 @@
 //! What happens in a run of a cluster: drawn from a seed once, then data. A plan can be written down, changed and run again.
 
+use millstream_actors::subtask::actor::BETWEEN_COMMITS;
+use millstream_state::failpoint::{BEFORE_COMMIT, LOG_APPENDED, MANIFEST_CREATED, SEGMENT_WRITTEN};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Random;
+
+/// Failpoints that job managers hit.
+const OF_JOB_MANAGERS: &[&str] = &[MANIFEST_CREATED, LOG_APPENDED, BEFORE_COMMIT];
+/// Failpoints that task managers hit.
+const OF_TASK_MANAGERS: &[&str] = &[SEGMENT_WRITTEN, BETWEEN_COMMITS];
 
 /// A run. Times are milliseconds of simulated time since its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,17 +76,26 @@ pub struct Fault {
 }
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
     /// The process is killed, and started again as the next incarnation.
     Crash {
         /// Of this host.
         host: usize,
-        /// When it is time, it is killed behind its next piece of blocking work: that is done, and nobody was told.
-        behind_work: bool,
+        /// At which moment from then on.
+        moment: Moment,
     },
-    /// No packet passes between two hosts.
+    /// No packet passes from one host to another.
     Partition {
+        /// One.
+        one: usize,
+        /// The other.
+        other: usize,
+        /// Nor back.
+        both_ways: bool,
+    },
+    /// Packets between two hosts are lost now and then, with those that are under way.
+    Loss {
         /// One.
         one: usize,
         /// The other.
@@ -90,6 +106,18 @@ pub enum FaultKind {
         /// Of this host.
         host: usize,
     },
+}
+
+/// When a process is killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// At once.
+    AtOnce,
+    /// Behind its next piece of blocking work: that is done, and nobody was told.
+    BehindWork,
+    /// In the midst of a piece of blocking work, between two durable steps: where its first process hits this failpoint so
+    /// often, whenever that is.
+    At(String, u32),
 }
 
 impl Plan {
@@ -111,34 +139,44 @@ impl Plan {
         }
     }
 
-    /// The plan of a seed: one job manager or two, two task managers, two to four faults.
+    /// The plan of a seed: one job manager or two, two task managers, two to five faults.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut plan = Self::calm(seed);
         plan.job_managers = random.between(1, 3) as usize;
         plan.adaptive = random.between(0, 2) == 1;
-        plan.input.records = random.between(200, 400);
+        plan.input.records = random.between(300, 500);
         plan.checkpoint_interval_ms = random.between(50, 400).cast_signed();
         plan.latency_ms.1 = random.between(2, 10);
         plan.blocking_ms = random.between(1, 20);
-        let hosts = plan.hosts() as u64;
-        for _ in 0..random.between(2, 5) {
-            let host = random.between(0, hosts) as usize;
-            let kind = match random.between(0, 5) {
-                0 => FaultKind::Crash { host, behind_work: false },
-                1 | 2 => FaultKind::Crash { host, behind_work: true },
-                3 => {
-                    let other = (host + random.between(1, hosts) as usize) % plan.hosts();
-                    FaultKind::Partition { one: host, other }
-                }
-                _ => FaultKind::Stall { host },
-            };
+        for _ in 0..random.between(2, 6) {
+            let kind = plan.fault_kind(&mut random);
             // Some are over before anybody notices.
-            plan.faults.push(Fault { at_ms: random.between(800, 5_000), for_ms: random.between(50, 4_000), kind });
+            plan.faults.push(Fault { at_ms: random.between(300, 5_000), for_ms: random.between(50, 4_000), kind });
         }
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan
+    }
+
+    fn fault_kind(&self, random: &mut Random) -> FaultKind {
+        let hosts = self.hosts();
+        let one = random.between(0, hosts as u64) as usize;
+        let other = (one + random.between(1, hosts as u64) as usize) % hosts;
+        match random.between(0, 9) {
+            0 => FaultKind::Crash { host: one, moment: Moment::AtOnce },
+            1 | 2 => FaultKind::Crash { host: one, moment: Moment::BehindWork },
+            3 | 4 => {
+                let names = if self.is_job_manager(one) { OF_JOB_MANAGERS } else { OF_TASK_MANAGERS };
+                let name = names[random.between(0, names.len() as u64) as usize];
+                let hit = random.between(1, 25) as u32;
+                FaultKind::Crash { host: one, moment: Moment::At(name.to_owned(), hit) }
+            }
+            5 => FaultKind::Partition { one, other, both_ways: true },
+            6 => FaultKind::Partition { one, other, both_ways: false },
+            7 => FaultKind::Loss { one, other },
+            _ => FaultKind::Stall { host: one },
+        }
     }
 
     /// Number of hosts.
@@ -177,13 +215,18 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for plan in (0..100).map(Plan::of_seed) {
             for fault in &plan.faults {
-                seen.insert(match fault.kind {
-                    FaultKind::Crash { host, behind_work } => (u8::from(behind_work), plan.is_job_manager(host)),
-                    FaultKind::Partition { one, .. } => (2, plan.is_job_manager(one)),
-                    FaultKind::Stall { host } => (3, plan.is_job_manager(host)),
-                });
+                let (kind, host) = match &fault.kind {
+                    FaultKind::Crash { host, moment: Moment::AtOnce } => ("crash", host),
+                    FaultKind::Crash { host, moment: Moment::BehindWork } => ("crash behind work", host),
+                    FaultKind::Crash { host, moment: Moment::At(name, _) } => (name.as_str(), host),
+                    FaultKind::Partition { one, both_ways: true, .. } => ("partition", one),
+                    FaultKind::Partition { one, both_ways: false, .. } => ("half a partition", one),
+                    FaultKind::Loss { one, .. } => ("loss", one),
+                    FaultKind::Stall { host } => ("stall", host),
+                };
+                seen.insert((kind.to_owned(), plan.is_job_manager(*host)));
             }
         }
-        assert_eq!(seen.len(), 8, "{seen:?}");
+        assert_eq!(seen.len(), 2 * 6 + 5, "{seen:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! the end that the job has ended and what it has written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use millstream_cluster::Authority;
@@ -11,7 +12,7 @@ use super::findings::Findings;
 use super::host::{self, Site};
 use super::job::{Counting, expected};
 use super::output::{Output, Row};
-use super::plan::{FaultKind, Mutant, Plan};
+use super::plan::{Fault, FaultKind, Moment, Mutant, Plan};
 use super::store::Store;
 use crate::simulation::{Outcome, host_name, in_a_fresh_thread, network};
 use crate::trace::Trace;
@@ -19,6 +20,10 @@ use crate::world::{EPOCH_MS, Executor};
 
 /// How long a run goes on behind the end of the job: whatever comes late comes then.
 const AFTERWARDS_MS: u64 = 1_000;
+/// How long a process that was killed at a failpoint is dead.
+const DOWN_AT_FAILPOINT_MS: u64 = 300;
+/// The part of packets that is lost on a lossy link.
+const LOST: f64 = 0.05;
 
 /// Runs a plan, in a thread of its own: nothing of the one before is left in thread-local state.
 ///
@@ -55,11 +60,12 @@ fn site(plan: Plan, folders: std::path::PathBuf) -> Site {
 }
 
 /// What the driver does at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Act {
-    Begin(FaultKind, u64),
+    Begin(Fault),
     Restart(usize),
     Heal(usize, usize),
+    LoseNone(usize, usize),
     GoOn(usize),
 }
 
@@ -83,7 +89,7 @@ impl<'a> Driver<'a> {
         let (acts, planned) = (BTreeMap::new(), 0);
         let mut driver = Self { site, simulation, acts, planned, down: BTreeSet::new(), doomed: BTreeMap::new() };
         for fault in driver.site.plan.faults.clone() {
-            driver.plan(fault.at_ms, Act::Begin(fault.kind, fault.for_ms));
+            driver.plan(fault.at_ms, Act::Begin(fault));
         }
         driver
     }
@@ -123,8 +129,12 @@ impl<'a> Driver<'a> {
     /// Does what is due of the hosts' blocking work.
     fn work(&mut self) {
         while let Some((host, work)) = self.site.executor.next_due() {
-            work();
-            if let Some(for_ms) = self.doomed.remove(&host) {
+            let done = catch_unwind(AssertUnwindSafe(work));
+            if self.site.executor.is_doomed(host) {
+                self.kill(host, DOWN_AT_FAILPOINT_MS);
+            } else if done.is_err() {
+                self.site.findings.violation(format!("blocking work of {} panicked", host_name(host)));
+            } else if let Some(for_ms) = self.doomed.remove(&host) {
                 self.kill(host, for_ms);
             }
         }
@@ -133,26 +143,45 @@ impl<'a> Driver<'a> {
     fn carry_out(&mut self, act: Act) {
         self.site.trace.event("fault", &format!("{act:?}"));
         match act {
-            Act::Begin(FaultKind::Crash { host, behind_work: false }, for_ms) => self.kill(host, for_ms),
-            Act::Begin(FaultKind::Crash { host, behind_work: true }, for_ms) => {
-                if !self.down.contains(&host) {
-                    self.doomed.insert(host, for_ms);
-                }
-            }
-            Act::Begin(FaultKind::Partition { one, other }, for_ms) => {
-                self.simulation.partition(host_name(one), host_name(other));
-                self.plan(self.now_ms() + for_ms, Act::Heal(one, other));
-            }
-            Act::Begin(FaultKind::Stall { host }, for_ms) => {
-                self.site.executor.stall(host, true);
-                self.plan(self.now_ms() + for_ms, Act::GoOn(host));
-            }
+            Act::Begin(Fault { kind, for_ms, .. }) => self.begin(kind, for_ms),
             Act::Restart(host) => {
                 self.down.remove(&host);
                 self.simulation.bounce(host_name(host));
             }
             Act::Heal(one, other) => self.simulation.repair(host_name(one), host_name(other)),
+            Act::LoseNone(one, other) => self.simulation.set_link_fail_rate(host_name(one), host_name(other), 0.0),
             Act::GoOn(host) => self.site.executor.stall(host, false),
+        }
+    }
+
+    fn begin(&mut self, kind: FaultKind, for_ms: u64) {
+        let end_ms = self.now_ms() + for_ms;
+        match kind {
+            FaultKind::Crash { host, moment: Moment::AtOnce } => self.kill(host, for_ms),
+            FaultKind::Crash { host, moment: Moment::BehindWork } => {
+                if !self.down.contains(&host) {
+                    self.doomed.insert(host, for_ms);
+                }
+            }
+            // Its first process knows where.
+            FaultKind::Crash { moment: Moment::At(..), .. } => {}
+            FaultKind::Partition { one, other, both_ways } => {
+                let (from, to) = (host_name(one), host_name(other));
+                if both_ways {
+                    self.simulation.partition(from, to)
+                } else {
+                    self.simulation.partition_oneway(from, to)
+                }
+                self.plan(end_ms, Act::Heal(one, other));
+            }
+            FaultKind::Loss { one, other } => {
+                self.simulation.set_link_fail_rate(host_name(one), host_name(other), LOST);
+                self.plan(end_ms, Act::LoseNone(one, other));
+            }
+            FaultKind::Stall { host } => {
+                self.site.executor.stall(host, true);
+                self.plan(end_ms, Act::GoOn(host));
+            }
         }
     }
 
