@@ -58,7 +58,8 @@ impl<T: Data> TwoPhaseCommitSink<T> for PrintSink<T> {
             (prefix, true) => format!("{prefix}:{number}> "),
         };
         let output = Arc::clone(&self.output);
-        Ok(Box::new(PrintWriter { prefix: prefix.into_bytes(), encode: self.encode, output }))
+        let unwritten = Arc::default();
+        Ok(Box::new(PrintWriter { prefix: prefix.into_bytes(), encode: self.encode, output, unwritten }))
     }
 
     fn committer(&self, _context: SinkContext) -> Result<Box<dyn Committer<()>>, PortError> {
@@ -70,6 +71,8 @@ struct PrintWriter<T> {
     prefix: Vec<u8>,
     encode: fn(&T, &mut Vec<u8>),
     output: Output,
+    /// Rows of the write under way.
+    unwritten: Arc<Mutex<Rows<T>>>,
 }
 
 impl<T: Data> SinkWriter<T, ()> for PrintWriter<T> {
@@ -83,15 +86,28 @@ impl<T: Data> SinkWriter<T, ()> for PrintWriter<T> {
         if lines.is_empty() {
             return Ok(None);
         }
-        let output = Arc::clone(&self.output);
+        *lock(&self.unwritten) = rows;
+        let (output, unwritten) = (Arc::clone(&self.output), Arc::clone(&self.unwritten));
         Ok(Some(Box::new(move || {
             let mut output = lock(&output);
             output.write_all(&lines).and_then(|()| output.flush()).map_err(|error| {
                 PortError::fix_input(format!(
                     "cannot print rows: {error}; whoever reads the output must go on until the job ends"
                 ))
-            })
+            })?;
+            *lock(&unwritten) = Rows::default();
+            Ok(())
         })))
+    }
+
+    /// Whoever reads the output may stop for a while, as a full terminal does: no checkpoint waits for that.
+    fn may_be_overtaken(&self) -> bool {
+        true
+    }
+
+    fn prepare_ahead(&mut self, cut: CutNumber) -> Result<(Rows<T>, PrepareWork<()>), PortError> {
+        let unwritten = lock(&self.unwritten).clone();
+        Ok((unwritten, self.prepare(cut)?))
     }
 
     fn prepare(&mut self, _cut: CutNumber) -> Result<PrepareWork<()>, PortError> {
@@ -120,6 +136,27 @@ mod tests {
 
     use super::*;
 
+    fn writer_to(output: Output, prefix: &str, parallelism: u32) -> Box<dyn SinkWriter<(u64, String), ()>> {
+        let sink = PrintSink::<(u64, String)>::new(prefix).to_output(output);
+        let (job, attempt) = (JobId::from_name("job"), AttemptId::default());
+        sink.writer(SinkContext { job, attempt, subtask: SubtaskIndex(1), parallelism }).unwrap()
+    }
+
+    fn rows() -> Rows<(u64, String)> {
+        Rows::untimed(vec![(1, "a".to_string())])
+    }
+
+    #[test]
+    fn a_cut_in_the_middle_of_a_write_takes_the_rows_that_are_not_out() {
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let mut writer = writer_to(output, "", 1);
+        let work = writer.write(rows()).unwrap().unwrap();
+        assert!(writer.may_be_overtaken());
+        assert_eq!(writer.prepare_ahead(CutNumber(1)).unwrap().0.values, rows().values);
+        work().unwrap();
+        assert!(writer.prepare_ahead(CutNumber(2)).unwrap().0.values.is_empty(), "now they are");
+    }
+
     #[test]
     fn rows_are_printed_with_prefix_and_subtask() {
         for (prefix, parallelism, wanted) in [
@@ -129,11 +166,8 @@ mod tests {
             ("", 1, "(1, \"a\")\n"),
         ] {
             let output = Arc::new(Mutex::new(Vec::new()));
-            let sink = PrintSink::<(u64, String)>::new(prefix).to_output(output.clone());
-            let (job, attempt) = (JobId::from_name("job"), AttemptId::default());
-            let context = SinkContext { job, attempt, subtask: SubtaskIndex(1), parallelism };
-            let mut writer = sink.writer(context).unwrap();
-            let work = writer.write(Rows::untimed(vec![(1, "a".to_string())])).unwrap().unwrap();
+            let mut writer = writer_to(output.clone(), prefix, parallelism);
+            let work = writer.write(rows()).unwrap().unwrap();
             assert!(lock(&output).is_empty(), "nothing is printed in the handler");
             work().unwrap();
             assert_eq!(String::from_utf8(lock(&output).clone()).unwrap(), wanted);

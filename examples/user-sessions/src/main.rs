@@ -3,6 +3,8 @@
 //! timers are the function's own.
 //!
 //!     cargo run --release -p user-sessions -- run user-sessions -- --clicks 100000
+//!
+//! They are written to the folder `--output`; `--output -` prints them.
 
 use millstream::prelude::*;
 
@@ -89,7 +91,12 @@ fn user_sessions(env: &Environment) -> millstream::Result<()> {
     let count = parameters.parsed("clicks")?.unwrap_or(100_000);
     let output = parameters.get("output")?.unwrap_or("out/user-sessions").to_string();
     let clicks = env.from_source("clicks", DataGeneratorSource::new(click, count).splits(1)).uid("clicks");
-    sessions(&clicks).sink_to("sessions", FileSink::json_lines(output)).uid("out");
+    let sessions = sessions(&clicks);
+    let sink = match output.as_str() {
+        "-" => sessions.print(),
+        folder => sessions.sink_to("sessions", FileSink::json_lines(folder)),
+    };
+    sink.uid("out");
     Ok(())
 }
 

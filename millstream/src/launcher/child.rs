@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use millstream_runtime::ports::PortError;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -15,6 +15,9 @@ use tokio::time::Instant;
 use super::{FIRST_PAUSE, LONGEST_PAUSE, WELL_AFTER};
 use crate::error::Result;
 use crate::run::screen::Screen;
+
+/// Rows are passed on in pieces of about so many bytes.
+const ROWS_BYTES: usize = 64 << 10;
 
 /// Something happened to a node.
 pub(super) struct Event {
@@ -94,17 +97,12 @@ impl Child {
         let (generation, node) = (self.generation, index);
         if let Some(stderr) = process.stderr.take() {
             let (screen, name) = (screen.clone(), self.name.clone());
-            drop(tokio::spawn(lines(stderr, move |line| screen.message(&format!("[{name}] {line}")))));
+            drop(tokio::spawn(tell_lines(stderr, name, screen)));
         }
         if let Some(stdout) = process.stdout.take() {
             let events = events.clone();
-            drop(tokio::spawn(lines(stdout, move |line| {
-                if let Some(told) = line.strip_prefix("ready ") {
-                    let rest = told.split(' ').find_map(|word| word.strip_prefix("rest=")).map(str::to_string);
-                    // The queue is longer than a node has lines.
-                    drop(events.try_send(Event { node, generation, what: What::Ready { rest } }));
-                }
-            })));
+            let ready = move |rest| Event { node, generation, what: What::Ready { rest } };
+            drop(tokio::spawn(pass_on(stdout, events, ready)));
         }
         let stdin = process.stdin.take();
         let (told_gone, gone) = watch::channel(false);
@@ -160,9 +158,38 @@ impl Child {
     }
 }
 
-async fn lines(from: impl AsyncRead + Unpin, mut told: impl FnMut(&str)) {
+/// What a node says, with its name.
+async fn tell_lines(from: impl AsyncRead + Unpin, name: String, screen: Screen) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        told(&line);
+        screen.message(&format!("[{name}] {line}"));
+    }
+}
+
+/// Waits for the line that says that a node is ready. What comes behind it are rows that its jobs print: they go on to
+/// standard output, no faster than that takes them.
+async fn pass_on(
+    from: impl AsyncRead + Unpin,
+    events: mpsc::Sender<Event>,
+    ready: impl FnOnce(Option<String>) -> Event + Send,
+) {
+    let mut from = BufReader::new(from);
+    let mut first = String::new();
+    if from.read_line(&mut first).await.is_ok()
+        && let Some(told) = first.trim_end().strip_prefix("ready ")
+    {
+        let rest = told.split(' ').find_map(|word| word.strip_prefix("rest=")).map(str::to_string);
+        drop(events.send(ready(rest)).await);
+    }
+    let (mut rows, mut stdout) = (Vec::with_capacity(ROWS_BYTES), tokio::io::stdout());
+    while from.read_until(b'\n', &mut rows).await.is_ok_and(|read| read > 0) {
+        // Whole lines, since those of several nodes come together; many at once, as far as they are here.
+        if rows.len() < ROWS_BYTES && from.buffer().contains(&b'\n') {
+            continue;
+        }
+        // Once nobody reads them any more, nodes still have to get rid of them.
+        let written = async { stdout.write_all(&rows).await.and(stdout.flush().await) };
+        drop(written.await);
+        rows.clear();
     }
 }

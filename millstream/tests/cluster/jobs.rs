@@ -54,6 +54,9 @@ impl Tormented for Fraud {
     }
 }
 
+/// User, start, end, clicks.
+pub type Session = (u64, i64, i64, u64);
+
 /// The example `user-sessions`: state and timers.
 pub struct Sessions {
     output: PathBuf,
@@ -68,7 +71,7 @@ impl Sessions {
     }
 
     /// Sessions as they are defined, from sorted clicks.
-    fn expected(&self) -> Vec<(u64, i64, i64, u64)> {
+    pub fn expected(&self) -> Vec<Session> {
         let mut clicks = BTreeMap::<u64, Vec<i64>>::new();
         for index in 0..self.clicks {
             let mixed = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;

@@ -6,6 +6,7 @@ mod intruders;
 mod jobs;
 mod partition;
 mod processes;
+mod stopped;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "every test uses a part of it")]
 mod support;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -32,7 +32,40 @@ pub struct Cluster {
     program: PathBuf,
     launcher: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    printed: Arc<Printed>,
     servers: Vec<Rest>,
+}
+
+/// What the jobs of a cluster print, read by a thread that can be made to stop.
+#[derive(Default)]
+pub struct Printed {
+    rows: Mutex<Vec<String>>,
+    stopped: Mutex<bool>,
+    goes_on: Condvar,
+}
+
+impl Printed {
+    /// Stops reading, or goes on.
+    pub fn stop(&self, stop: bool) {
+        *self.stopped.lock().expect("no panic") = stop;
+        self.goes_on.notify_all();
+    }
+
+    /// Rows so far.
+    pub fn count(&self) -> usize {
+        self.rows.lock().expect("no panic").len()
+    }
+
+    /// All rows so far, from now on without them.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.rows.lock().expect("no panic"))
+    }
+
+    fn push(&self, row: String) {
+        let stopped = self.stopped.lock().expect("no panic");
+        drop(self.goes_on.wait_while(stopped, |stopped| *stopped).expect("no panic"));
+        self.rows.lock().expect("no panic").push(row);
+    }
 }
 
 /// Waits until something is there.
@@ -89,12 +122,17 @@ impl Cluster {
         let mut launcher = command.spawn().expect("the program starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (stdout, read) = (launcher.stdout.take().expect("piped"), Arc::clone(&lines));
+        let printed = Arc::new(Printed::default());
+        let rows = Arc::clone(&printed);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                read.lock().expect("no panic").push(line);
+                match line.starts_with("node ") || line.starts_with("ready ") {
+                    true => read.lock().expect("no panic").push(line),
+                    false => rows.push(line),
+                }
             }
         });
-        let cluster = Self { folder, program: program.to_path_buf(), launcher, lines, servers };
+        let cluster = Self { folder, program: program.to_path_buf(), launcher, lines, printed, servers };
         until("the cluster is ready", || cluster.line("ready "));
         cluster
     }
@@ -103,6 +141,11 @@ impl Cluster {
     pub fn line(&self, start: &str) -> Option<String> {
         let lines = self.lines.lock().expect("no panic");
         lines.iter().rev().find(|line| line.starts_with(start)).cloned()
+    }
+
+    /// What jobs print.
+    pub fn printed(&self) -> &Printed {
+        &self.printed
     }
 
     /// The newest process of a node.
