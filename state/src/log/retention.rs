@@ -21,13 +21,15 @@ pub struct Retention {
     checkpoints: BTreeMap<CheckpointId, BTreeSet<String>>,
     /// Files that were reachable or pending once and are not deleted yet.
     known: BTreeSet<String>,
+    /// Those of them that the store did not delete when it was asked.
+    refused: BTreeSet<String>,
 }
 
 impl Retention {
     /// Knows nothing yet; [`add`](Self::add) the retained checkpoints after a recovery.
     #[must_use]
     pub fn new(job: JobId) -> Self {
-        Self { job, checkpoints: BTreeMap::new(), known: BTreeSet::new() }
+        Self { job, checkpoints: BTreeMap::new(), known: BTreeSet::new(), refused: BTreeSet::new() }
     }
 
     /// Takes note of the files of a checkpoint.
@@ -52,8 +54,9 @@ impl Retention {
     }
 
     /// Deletes what is unreachable once the record that keeps exactly `retained` is durable. `pending` are segments
-    /// that a later checkpoint may still name. Files that could not be deleted are tried again with the next record.
-    /// Answers the number deleted and the first error.
+    /// that a later checkpoint may still name. The first file that cannot be deleted ends it, since a store that is away
+    /// lets each one wait, and whoever waits for the checkpoint with them; what is left is tried again with the next record, and
+    /// last what was refused before. Answers the number deleted and the error.
     pub fn collect(
         &mut self,
         blobs: &dyn BlobStore,
@@ -64,22 +67,24 @@ impl Retention {
         self.checkpoints.retain(|checkpoint, _| kept.contains(checkpoint));
         self.add_pending(pending.iter().cloned());
         let mut deleted = 0;
-        let mut first_error = None;
         for path in self.unreachable(pending) {
-            match blobs.delete(&path) {
-                Ok(()) => {
-                    self.known.remove(&path);
-                    deleted += 1;
-                }
-                Err(error) => first_error = first_error.or(Some(error)),
+            if let Err(error) = blobs.delete(&path) {
+                self.refused.insert(path);
+                return (deleted, Some(error));
             }
+            self.refused.remove(&path);
+            self.known.remove(&path);
+            deleted += 1;
         }
-        (deleted, first_error)
+        (deleted, None)
     }
 
     fn unreachable(&self, pending: &BTreeSet<String>) -> Vec<String> {
         let reachable: BTreeSet<&String> = self.checkpoints.values().flatten().chain(pending).collect();
-        self.known.iter().filter(|path| !reachable.contains(path)).cloned().collect()
+        let unreachable = self.known.iter().filter(|path| !reachable.contains(path)).cloned();
+        let (mut paths, refused): (Vec<_>, Vec<_>) = unreachable.partition(|path| !self.refused.contains(path));
+        paths.extend(refused);
+        paths
     }
 
     /// Every file a retained checkpoint needs.

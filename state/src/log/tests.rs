@@ -282,6 +282,24 @@ fn a_file_that_could_not_be_deleted_is_deleted_with_the_next_record() {
 }
 
 #[test]
+fn a_store_that_deletes_nothing_is_asked_once_and_one_stubborn_file_does_not_keep_the_others() {
+    let memory = MemoryBlobs::new();
+    let blobs: Arc<dyn BlobStore> = Arc::new(memory.clone());
+    let mut retention = Retention::new(job());
+    let paths: Vec<String> = (1..=5).map(|cut| store_segment(&blobs, attempt(1, 0), cut).path).collect();
+    retention.add_pending(paths.clone());
+    memory.fail_after(Operation::Delete, 1, Fault::Refused);
+    assert_eq!(retention.collect(blobs.as_ref(), &[], &BTreeSet::new()).0, 0);
+    assert_eq!(memory.calls(Operation::Delete), 1);
+    // The same file again: the fifth call of those that follow.
+    memory.fail_after(Operation::Delete, 5, Fault::Refused);
+    let (deleted, error) = retention.collect(blobs.as_ref(), &[], &BTreeSet::new());
+    assert!(error.expect("it was refused").message.contains(&paths[0]));
+    assert_eq!((deleted, files(&memory)), (4, BTreeSet::from([paths[0].clone()])));
+    assert_eq!(retention.collect(blobs.as_ref(), &[], &BTreeSet::new()).0, 1);
+}
+
+#[test]
 fn strays_of_older_attempts_go_and_all_else_stays() {
     let memory = MemoryBlobs::new();
     let blobs: Arc<dyn BlobStore> = Arc::new(memory.clone());
