@@ -5,19 +5,16 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use millstream::client::{Cluster as Client, JobClient, Submission};
 use millstream::prelude::*;
 
+use crate::beats::{Beats, PATIENCE, Speaker};
 use crate::cases::{self, Case};
+use crate::holding::holding;
 
-/// What has not happened by then will not.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A subtask says that it works once in so many records.
-const SAYS_EVERY: u64 = 100;
 /// Keys of the job.
 const KEYS: u64 = 10_000;
 
@@ -28,7 +25,7 @@ pub fn main(cases: &[Case]) -> ExitCode {
     if !["cluster", "node"].contains(&first.as_str()) {
         return cases::main(cases);
     }
-    match millstream::main(millstream::jobs![beating]) {
+    match millstream::main(millstream::jobs![beating, holding]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -47,42 +44,21 @@ fn beating(env: &Environment) -> millstream::Result<()> {
         .reduce(|sum, n| *sum = sum.wrapping_add(n))
         .uid("sums")
         .rebalance()
-        .process(Beat { port, socket: None, records: 0 })
+        .process(Beat(Speaker::new(port)))
         .discard()
         .uid("out");
     Ok(())
 }
 
-/// Where a subtask says that it works.
-struct Beat {
-    port: u16,
-    socket: Option<(UdpSocket, u64)>,
-    records: u64,
-}
-
-impl Clone for Beat {
-    fn clone(&self) -> Self {
-        Self { port: self.port, socket: None, records: 0 }
-    }
-}
+#[derive(Clone)]
+struct Beat(Speaker);
 
 impl ProcessFunction for Beat {
     type In = u64;
     type Out = u64;
 
     fn process(&mut self, _sum: u64, _cx: &mut ProcessContext<'_, u64>) -> Result<(), PortError> {
-        if self.socket.is_none() {
-            static STARTED: AtomicU64 = AtomicU64::new(0);
-            let number = u64::from(std::process::id()) << 20 | STARTED.fetch_add(1, Ordering::Relaxed);
-            self.socket = UdpSocket::bind("127.0.0.1:0").ok().map(|socket| (socket, number));
-        }
-        if self.records.is_multiple_of(SAYS_EVERY)
-            && let Some((socket, number)) = &self.socket
-        {
-            // One that is lost is followed by another.
-            let _ = socket.send_to(&number.to_le_bytes(), ("127.0.0.1", self.port));
-        }
-        self.records += 1;
+        self.0.record(0);
         Ok(())
     }
 }
@@ -96,7 +72,8 @@ pub struct Cluster {
     /// What it says of itself: milliseconds until all nodes were there.
     pub ready_ms: f64,
     client: Client,
-    beats: UdpSocket,
+    /// What its subtasks say.
+    pub beats: Beats,
 }
 
 fn failed(error: &dyn std::fmt::Display) -> String {
@@ -109,11 +86,23 @@ impl Cluster {
     /// # Errors
     /// When it is not ready in time.
     pub fn start(folder: &Path) -> Result<Self, String> {
+        Self::start_with(folder, &["--no-restart"])
+    }
+
+    /// Starts one in a folder, with nodes that are started again when they end.
+    ///
+    /// # Errors
+    /// When it is not ready in time.
+    pub fn start_restarting(folder: &Path) -> Result<Self, String> {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Path, flags: &[&str]) -> Result<Self, String> {
         let file = folder.join("cluster.toml");
         std::fs::write(&file, cluster_file(folder)?).map_err(|error| failed(&error))?;
         let program = std::env::current_exe().map_err(|error| failed(&error))?;
         let mut command = Command::new(program);
-        command.args(["cluster", "--no-restart", "--log", "error", "--config"]).arg(&file);
+        command.args(["cluster", "--log", "error", "--config"]).arg(&file).args(flags);
         let mut launcher =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| failed(&error))?;
         let (tell, lines) = channel();
@@ -131,7 +120,7 @@ impl Cluster {
         };
         let word = |name: &str| ready.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default();
         let client = Client::connect(word("rest=")).map_err(|error| failed(&error))?;
-        let beats = UdpSocket::bind("127.0.0.1:0").map_err(|error| failed(&error))?;
+        let beats = Beats::new()?;
         let ready_ms = word("ms=").parse().unwrap_or(f64::NAN);
         Ok(Self { launcher, lines, nodes, ready_ms, client, beats })
     }
@@ -141,53 +130,34 @@ impl Cluster {
     /// # Errors
     /// When it is refused.
     pub fn submit(&self, parallelism: u32, records_per_s: u64) -> Result<JobClient, String> {
-        let port = self.beats.local_addr().map_err(|error| failed(&error))?.port();
-        let submission = Submission::new("beating")
-            .option("port", port.to_string())
-            .parallelism(parallelism)
-            .set("source.rate-limit", records_per_s.to_string())
-            .set("execution.checkpointing.interval", "200 ms");
+        let beating = Submission::new("beating").parallelism(parallelism);
+        self.run(beating.set("execution.checkpointing.interval", "200 ms"), records_per_s)
+    }
+
+    /// Submits the job that holds a row for each of so many keys.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn submit_holding(&self, parallelism: u32, records_per_s: u64, keys: u64) -> Result<JobClient, String> {
+        let holding = Submission::new("holding").option("keys", keys.to_string()).parallelism(parallelism);
+        self.run(holding.set("execution.checkpointing.interval", "1 s"), records_per_s)
+    }
+
+    fn run(&self, submission: Submission, records_per_s: u64) -> Result<JobClient, String> {
+        let submission = submission.option("port", self.beats.port()?.to_string());
+        let submission = submission.set("source.rate-limit", records_per_s.to_string());
         self.client.submit(submission).map_err(|error| failed(&error))
     }
 
-    /// Waits until a subtask says that it works which has not been heard before; and hears all that are there.
+    /// Waits until a subtask says that it works which has not been heard before.
     ///
     /// # Errors
     /// When none does in time.
     pub fn until_new_beat(&self, known: &mut Vec<u64>) -> Result<Instant, String> {
-        let before = known.clone();
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            let number = self.beat(PATIENCE)?;
-            if !before.contains(&number) {
-                known.push(number);
-                return Ok(Instant::now());
-            }
-        }
-        Err("no record flows".to_string())
-    }
-
-    /// Listens for so long, and remembers who works.
-    ///
-    /// # Errors
-    /// When the socket fails.
-    pub fn listen(&self, time: Duration, known: &mut Vec<u64>) -> Result<(), String> {
-        let end = Instant::now() + time;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            if let Ok(number) = self.beat(left)
-                && !known.contains(&number)
-            {
-                known.push(number);
-            }
-        }
-        Ok(())
-    }
-
-    fn beat(&self, patience: Duration) -> Result<u64, String> {
-        let mut bytes = [0; 8];
-        self.beats.set_read_timeout(Some(patience)).map_err(|error| failed(&error))?;
-        self.beats.recv(&mut bytes).map_err(|error| failed(&error))?;
-        Ok(u64::from_le_bytes(bytes))
+        let is_new = |heard: crate::beats::Heard| (!known.contains(&heard.number)).then_some(heard.number);
+        let (number, when) = self.beats.until("a record of a new subtask", is_new)?;
+        known.push(number);
+        Ok(when)
     }
 
     /// Kills a node.
