@@ -289,12 +289,16 @@ fn fold(
             .iter()
             .all(|other| other.as_ref().is_some_and(|other| other.0.position == first.0.position && other.1 == first.1))
     });
-    let outcome = match together {
+    let mut outcome = match together {
         Some((record, next)) => local.store.fold(&lease, Some(&record.position), &request(&readers[next..]))?,
         None => local.store.reset(&lease, &request(&readers))?,
     };
+    if outcome == FoldOutcome::Damaged {
+        tracing::warn!("a part of the local state is damaged; it is loaded anew");
+        outcome = local.store.reset(&lease, &request(&readers))?;
+    }
     Ok(match outcome {
         FoldOutcome::Folded => newest,
-        FoldOutcome::Stale | FoldOutcome::Elsewhere { .. } => None,
+        FoldOutcome::Stale | FoldOutcome::Elsewhere { .. } | FoldOutcome::Damaged => None,
     })
 }

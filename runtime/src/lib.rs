@@ -6,6 +6,7 @@
 //! | where a key lives | [`key`], [`key_group`] |
 //! | what crosses an edge | [`batch`], [`element`] |
 //! | what a checkpoint consists of | [`state::cut`], [`checkpoint::manifest`] |
+//! | how entries are encoded | [`state::entries`], [`varint`] |
 //! | when checkpoints start and complete, when sinks commit | [`checkpoint::coordinator`], [`checkpoint::commit`] |
 //! | which deployment of a job runs, what follows a failure | [`job`] |
 //! | which nodes are alive | [`membership`] |
@@ -30,3 +31,4 @@ pub mod ports;
 pub mod state;
 pub mod subtask;
 pub mod time;
+pub mod varint;

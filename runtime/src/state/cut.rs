@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::entries::Entries;
 use crate::ids::{CutNumber, OperatorUid};
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
@@ -108,98 +109,4 @@ pub struct OperatorState {
     pub redistribution: Redistribution,
     /// The items, encoded.
     pub items: Vec<Vec<u8>>,
-}
-
-/// Encoded entries in one arena: a key with its value, or with a tombstone.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Entries {
-    bytes: Vec<u8>,
-    index: Vec<EntrySpan>,
-}
-
-/// Where an entry lies in the arena: the key, then the value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct EntrySpan {
-    start: u32,
-    key_end: u32,
-    end: u32,
-    /// Whether the entry is a deletion.
-    tombstone: bool,
-}
-
-impl Entries {
-    /// Number of entries.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.index.len()
-    }
-
-    /// Whether there is no entry.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
-    }
-
-    /// Bytes of keys and values.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Appends an entry: `write` appends the key, returns where it ended, then appends the value.
-    /// `write_value` answers false for a tombstone.
-    ///
-    /// # Panics
-    /// When one section grows beyond 4 GiB; sections are one key group of one cut.
-    pub fn push_with(&mut self, write_key: impl FnOnce(&mut Vec<u8>), write_value: impl FnOnce(&mut Vec<u8>) -> bool) {
-        let start = offset(&self.bytes);
-        write_key(&mut self.bytes);
-        let key_end = offset(&self.bytes);
-        let tombstone = !write_value(&mut self.bytes);
-        self.index.push(EntrySpan { start, key_end, end: offset(&self.bytes), tombstone });
-    }
-
-    /// Appends an entry; `None` is a tombstone.
-    pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
-        self.push_with(
-            |out| out.extend_from_slice(key),
-            |out| value.inspect(|value| out.extend_from_slice(value)).is_some(),
-        );
-    }
-
-    /// Sorts by key bytes. Keys are unique, so the order is total.
-    pub fn sort(&mut self) {
-        let bytes = &self.bytes;
-        let key = |span: &EntrySpan| &bytes[span.start as usize..span.key_end as usize];
-        self.index.sort_unstable_by(|a, b| key(a).cmp(key(b)));
-    }
-
-    /// The entries in their present order; `None` is a tombstone.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.index.iter().map(|span| {
-            let key = &self.bytes[span.start as usize..span.key_end as usize];
-            let value = &self.bytes[span.key_end as usize..span.end as usize];
-            (key, (!span.tombstone).then_some(value))
-        })
-    }
-}
-
-fn offset(bytes: &[u8]) -> u32 {
-    u32::try_from(bytes.len()).expect("a section of one key group in one cut stays below 4 GiB")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entries_come_back_sorted_with_their_tombstones() {
-        let mut entries = Entries::default();
-        entries.push(b"b", Some(b"2"));
-        entries.push(b"a", None);
-        entries.push(b"ab", Some(b""));
-        entries.sort();
-        let seen: Vec<_> = entries.iter().collect();
-        assert_eq!(seen, [(&b"a"[..], None), (&b"ab"[..], Some(&b""[..])), (&b"b"[..], Some(&b"2"[..]))]);
-    }
 }

@@ -1,11 +1,12 @@
 //! State of operators: typed tables on the hot path, and the cuts that checkpoints are made of.
 //!
-//! - [`cut`]: what one barrier took from one subtask
+//! - [`cut`]: what one barrier took from one subtask; [`entries`]: the entries in it, encoded
 //! - [`table`], [`map_table`]: the working set of one keyed state
 //! - [`keyed`], [`operator`], [`timers`]: states as functions hold them
 
 pub mod cut;
 mod encoding;
+pub mod entries;
 pub mod keyed;
 pub mod map_table;
 pub mod operator;

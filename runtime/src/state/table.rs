@@ -79,6 +79,8 @@ struct Group<N, K, V> {
     resident: bool,
     changed: bool,
     frozen: Option<Box<Frozen<N, K>>>,
+    /// Encoded bytes of the last cut: the next is probably about as large.
+    last_cut_bytes: usize,
 }
 
 impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
@@ -142,6 +144,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             resident: true,
             changed: false,
             frozen: None,
+            last_cut_bytes: 0,
         };
         Self {
             first_group: groups.start,
@@ -331,6 +334,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let cell = &mut self.groups[slot];
         let Some(frozen) = cell.frozen.take() else { return Ok(None) };
         let Frozen { deleted, saved: mut entries } = *frozen;
+        entries.reserve_up_to(cell.last_cut_bytes);
         for entry in cell.table.iter_mut().filter(|entry| entry.changed & EPOCH == frozen_epoch) {
             push_entry(&mut entries, (&entry.namespace, &entry.key), Some(&entry.value))?;
             entry.changed = frozen_epoch;
@@ -338,6 +342,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         for (namespace, key) in deleted.iter() {
             push_entry::<_, _, V>(&mut entries, (namespace, key), None)?;
         }
+        cell.last_cut_bytes = entries.as_bytes().len();
         Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
     }
 

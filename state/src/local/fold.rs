@@ -1,15 +1,16 @@
-//! Putting completed cuts into LMDB: one write transaction per fold, in key order, with what each key group stands at
-//! in the same transaction. Runs on the blocking executor, one at a time per environment.
+//! Putting completed cuts into LMDB: one write transaction per fold, in key order (`rewrite`), with what each key group
+//! stands at in the same transaction. Runs on the blocking executor, one at a time per environment.
 
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
-use heed::{MdbError, PutFlags, RwTxn};
+use heed::{MdbError, RwTxn};
 use millstream_runtime::ids::OperatorUid;
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 
-use super::entry::{Encoder, prefix};
+use super::block::{BlockError, Section};
+use super::rewrite::{RewriteError, Rewriter};
 use super::store::{GroupRecord, Lease, LocalStore, OperatorStore, Position, group_key};
 use crate::segment::{Chain, ChainStates, SegmentReader};
 
@@ -42,6 +43,8 @@ pub enum FoldOutcome {
         /// Where it stands.
         at: Option<Box<GroupRecord>>,
     },
+    /// Something that would have been changed is damaged: nothing was changed, load it anew.
+    Damaged,
 }
 
 /// Why an attempt at a transaction ended without commit.
@@ -60,6 +63,16 @@ impl From<heed::Error> for Abort {
 impl From<PortError> for Abort {
     fn from(error: PortError) -> Self {
         Self::Port(error)
+    }
+}
+
+impl From<RewriteError> for Abort {
+    fn from(error: RewriteError) -> Self {
+        match error {
+            RewriteError::Block(BlockError::Lmdb(error)) => Self::Lmdb(error),
+            RewriteError::Block(BlockError::Damaged) => Self::Outcome(FoldOutcome::Damaged),
+            RewriteError::Changes(error) => Self::Port(error),
+        }
     }
 }
 
@@ -169,7 +182,7 @@ impl LocalStore {
         Ok(())
     }
 
-    /// Puts and deletes in the order of the database; appends as long as everything lies behind what is there.
+    /// Puts and deletes, in the order of the database.
     fn put_entries(
         &self,
         transaction: &mut RwTxn,
@@ -179,33 +192,18 @@ impl LocalStore {
         states: &ChainStates,
     ) -> Result<(), Abort> {
         let Some(declarations) = states.get(uid) else { return Ok(()) };
-        let database = operator.database;
         let mut numbered: Vec<(u16, &str)> = Vec::new();
         for declaration in declarations {
             let number = operator.states.get(&(declaration.name.clone(), declaration.version));
             numbered.push((*number.expect("declared before the transaction"), &declaration.name));
         }
         numbered.sort_unstable();
-        let mut last: Vec<u8> = database.last(transaction)?.map(|(key, _)| key.to_vec()).unwrap_or_default();
-        let mut encoder = Encoder::default();
+        let mut rewriter = Rewriter::default();
         let chain = Chain(request.segments);
         for (number, name) in numbered {
             for group in chain.groups(uid, name).into_iter().filter(|group| request.groups.contains(&group.0)) {
-                let mut entries = chain.entries(uid, name, group);
-                while entries.advance()? {
-                    encoder.set_key(number, group, entries.key());
-                    let Some(value) = entries.value() else {
-                        database.delete(transaction, &encoder.key)?;
-                        continue;
-                    };
-                    encoder.set_value(entries.key(), value);
-                    if encoder.key > last {
-                        database.put_with_flags(transaction, PutFlags::APPEND, &encoder.key, &encoder.value)?;
-                        last.clone_from(&encoder.key);
-                    } else {
-                        database.put(transaction, &encoder.key, &encoder.value)?;
-                    }
-                }
+                let place = (operator.database, Section::new(number, group));
+                rewriter.rewrite(place, transaction, &mut chain.entries(uid, name, group))?;
             }
         }
         Ok(())
@@ -221,7 +219,8 @@ impl LocalStore {
             return Ok(operator.database.clear(transaction)?);
         }
         for number in operator.states.values() {
-            let (start, end) = (prefix(*number, KeyGroup(groups.start)), prefix(*number, KeyGroup(groups.end)));
+            let prefix = |group| Section::new(*number, KeyGroup(group)).prefix();
+            let (start, end) = (prefix(groups.start), prefix(groups.end));
             let range = (Bound::Included(&start[..]), Bound::Excluded(&end[..]));
             operator.database.delete_range(transaction, &range)?;
         }

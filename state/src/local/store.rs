@@ -21,7 +21,8 @@ use crate::log::LogPosition;
 
 pub(super) type Bytemap = Database<'static, Bytes, Bytes>;
 
-const FORMAT: u16 = 1;
+/// 2: entries lie in blocks.
+const FORMAT: u16 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 /// Followed by the operator's database name; the value is its uid.
 const OPERATOR: u8 = b'o';

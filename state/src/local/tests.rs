@@ -14,6 +14,7 @@ use millstream_runtime::state::cut::{Cut, Entries, KeyedSection, OperatorCut, St
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::block::Section;
 use super::*;
 use crate::blob::MemoryBlobs;
 use crate::failpoint::Failpoints;
@@ -329,6 +330,39 @@ fn loading_some_groups_anew_leaves_the_others_alone() {
     assert_eq!(scanned(&view), Model::from(expected));
     let at = |group| store.position(&uid(), KeyGroup(group)).expect("reads").expect("stands somewhere").position;
     assert_eq!((at(1), at(3)), (position(2), position(1)));
+}
+
+#[test]
+fn a_damaged_block_is_noticed_by_readers_and_folds_and_loaded_anew() {
+    let Fixture { blobs, store, .. } = fixture();
+    let lease = store.lease(attempt(0)).expect("leases");
+    let operators = [uid()];
+    let mut segments = vec![store_cut(&blobs, 1, &[entry(0, 1, "a", Some("1")), entry(0, 2, "b", Some("1"))])];
+    store.fold(&lease, None, &request(&operators, &segments, &position(1))).expect("folds");
+    let operator = store.operator(&uid()).expect("it was declared");
+    let mut key = Vec::new();
+    Section::new(operator.states[&("count".to_owned(), 1)], KeyGroup(1)).set_key(&mut key, b"");
+    let mut transaction = store.env.write_txn().expect("begins");
+    let mut block = operator.database.get(&transaction, &key).expect("reads").expect("the first block").to_vec();
+    *block.last_mut().expect("not empty") ^= 1;
+    operator.database.put(&mut transaction, &key, &block).expect("puts");
+    transaction.commit().expect("commits");
+
+    let view = StateView::new(uid(), &declarations(false), Some(Arc::clone(&store)), vec![]);
+    let address = |group, key: &[u8]| EntryAddress { state: StateNumber(0), group: KeyGroup(group), key: key.to_vec() };
+    let error = view.fetch(&[address(1, b"a")]).expect_err("damaged");
+    assert!(error.kind == ErrorKind::GiveUp && error.message.contains("can be deleted"), "{error}");
+    assert!(view.scan(&[address(1, b"")], &mut |_, _, _| Ok(())).is_err());
+    assert_eq!(view.fetch(&[address(2, b"b")]).expect("intact"), [Some(b"1".to_vec())]);
+
+    segments.push(store_cut(&blobs, 2, &[entry(0, 1, "c", Some("2"))]));
+    let fold = store.fold(&lease, Some(&position(1)), &request(&operators, &segments[1..], &position(2)));
+    assert_eq!(fold.expect("answers"), FoldOutcome::Damaged);
+    assert_eq!(store.position(&uid(), KeyGroup(1)).expect("reads").expect("stands").position, position(1));
+    let reset = store.reset(&lease, &request(&operators, &segments, &position(2)));
+    assert_eq!(reset.expect("loads"), FoldOutcome::Folded);
+    let one = |group, key: &[u8], value: &[u8]| ((0, group, key.to_vec()), value.to_vec());
+    assert_eq!(scanned(&view), Model::from([one(1, b"a", b"1"), one(1, b"c", b"2"), one(2, b"b", b"1")]));
 }
 
 #[test]

@@ -2,17 +2,15 @@
 //! LMDB as well, over segments only.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use heed::{RoTxn, WithoutTls};
 use millstream_runtime::ids::OperatorUid;
-use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader, VisitEntry};
 use millstream_runtime::state::cut::StateDeclaration;
 
-use super::entry::{Encoder, EntryScan, ScanError, Stored, decode, kept, prefix};
+use super::block::{BlockError, Section};
 use super::store::{LocalStore, OperatorStore};
 use crate::segment::{Chain, EntryCursor, SegmentReader};
 
@@ -121,37 +119,17 @@ impl Local<'_> {
         self.operator.states.get(&(state.name.clone(), state.version)).copied()
     }
 
-    fn get(
-        &self,
-        encoder: &mut Encoder,
-        number: u16,
-        group: KeyGroup,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>, PortError> {
-        encoder.set_key(number, group, key);
-        let stored = self.operator.database.get(&self.transaction, &encoder.key);
-        let Some(stored) = stored.map_err(|error| self.store.failed("reading", &error))? else { return Ok(None) };
-        match decode(&encoder.key, stored) {
-            Some((_, value)) => Ok(Some(value.to_vec())),
-            None => Err(self.store.damaged("the checksum of an entry does not match")),
+    fn get(&self, section: Section, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+        let block = section.block_of(self.operator.database, &self.transaction, key);
+        let value = block.and_then(|block| block.map_or(Ok(None), |block| block.find(key)));
+        value.map(|value| value.map(<[u8]>::to_vec)).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: BlockError) -> PortError {
+        match error {
+            BlockError::Lmdb(error) => self.store.failed("reading", &error),
+            BlockError::Damaged => self.store.damaged("a block of entries is not as it was written"),
         }
-    }
-
-    /// The entries of a state in a key group, from the first on whose key may begin with `from`.
-    fn scan(&self, number: u16, group: KeyGroup, from: &[u8]) -> Result<EntryScan<'_>, PortError> {
-        let section = prefix(number, group);
-        let end = u32::from_be_bytes(section).checked_add(1).map(u32::to_be_bytes);
-        let end = end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..]));
-        let start = [&section, kept(from)].concat();
-        let range = self.operator.database.range(&self.transaction, &(Bound::Included(&start[..]), end));
-        Ok(EntryScan::new(range.map_err(|error| self.store.failed("reading", &error))?))
-    }
-
-    fn next<'t>(&self, scan: &mut EntryScan<'t>) -> Result<Option<Stored<'t>>, PortError> {
-        scan.next().map_err(|error| match error {
-            ScanError::Lmdb(error) => self.store.failed("reading", &error),
-            ScanError::Damaged => self.store.damaged("the checksum of an entry does not match"),
-        })
     }
 }
 
@@ -167,7 +145,6 @@ impl StateReader for StateView {
         order.sort_unstable_by(|a, b| addresses[*a].cmp(&addresses[*b]));
         self.read(|segments, local| {
             let mut values = vec![None; addresses.len()];
-            let mut encoder = Encoder::default();
             let same_section = |a: &usize, b: &usize| {
                 (addresses[*a].state, addresses[*a].group) == (addresses[*b].state, addresses[*b].group)
             };
@@ -177,15 +154,12 @@ impl StateReader for StateView {
                 let lookup = |segment| SegmentReader::lookup(segment, &self.uid, &declaration.name, group);
                 let mut cursors: Vec<_> =
                     segments.iter().rev().filter_map(|segment| lookup(segment.as_ref())).collect();
-                let number = local.and_then(|local| local.number(declaration));
+                let older = local.and_then(|local| Some((local, Section::new(local.number(declaration)?, group))));
                 for &index in section {
                     let key = &addresses[index].key;
                     values[index] = match find(&mut cursors, key)? {
                         Some(found) => found,
-                        None => match local.zip(number) {
-                            Some((local, number)) => local.get(&mut encoder, number, group, key)?,
-                            None => None,
-                        },
+                        None => older.map_or(Ok(None), |(local, section)| local.get(section, key))?,
                     };
                 }
             }
@@ -214,10 +188,11 @@ impl StateView {
         let mut newer = Chain(segments).entries_from(&self.uid, &declaration.name, *group, begin)?;
         let mut has_newer = newer.advance()? && newer.key().starts_with(begin);
         if let Some((local, number)) = local.and_then(|local| Some((local, local.number(declaration)?))) {
-            let mut older = local.scan(number, *group, begin)?;
-            while let Some((key, value)) = local.next(&mut older)? {
+            let older = Section::new(number, *group).scan(local.operator.database, &local.transaction, begin);
+            let mut older = older.map_err(|error| local.failed(error))?;
+            while let Some((key, value)) = older.next().map_err(|error| local.failed(error))? {
                 if !key.starts_with(begin) {
-                    // Of keys that LMDB holds cut, some may lie before.
+                    // The first block may begin before.
                     if key < begin.as_slice() { continue } else { break }
                 }
                 while has_newer && newer.key() < key {

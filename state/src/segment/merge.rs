@@ -1,6 +1,7 @@
 //! What a chain of segments says as a whole: later entries win, tombstones hide, key groups are clipped as each
 //! reference says. Used by compaction, the local store, savepoints and views.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl<'a> Chain<'a> {
                 cursors.push(cursor);
             }
         }
-        Ok(Merge { cursors, next: Next::Smallest, winner: 0 })
+        Ok(Merge::of_entered(cursors))
     }
 }
 
@@ -96,94 +97,79 @@ fn add_declaration(known: &mut Vec<StateDeclaration>, declaration: &StateDeclara
     }
 }
 
-/// How a merge comes to its next entry.
-enum Next {
-    /// All cursors stand before their first entry.
-    First,
-    /// All stand at an entry not taken yet.
-    Smallest,
-    /// The winner's entry has been taken.
-    BehindWinner,
-}
-
 /// Walks several sections of the same state and key group as one. Chains are short, so the smallest key is found by
 /// looking at every cursor.
 pub struct Merge<'a> {
     /// Oldest first; those at their end are taken out.
     cursors: Vec<EntryCursor<'a>>,
-    next: Next,
-    /// Index of the cursor whose entry counts now.
-    winner: usize,
+    /// Which of them are at the smallest key; of equal keys the last counts.
+    current: Vec<usize>,
+    /// Whether the cursors stand before their next entries, all or the current ones.
+    passed: bool,
 }
 
 impl<'a> Merge<'a> {
     /// Merges cursors that stand before their first entry, oldest first.
     #[must_use]
     pub fn new(cursors: Vec<EntryCursor<'a>>) -> Self {
-        Self { cursors, next: Next::First, winner: 0 }
+        Self { current: (0..cursors.len()).collect(), cursors, passed: true }
     }
 
-    /// Goes to the next key; false at the end.
+    /// Merges cursors that stand at their first entry, oldest first.
+    fn of_entered(cursors: Vec<EntryCursor<'a>>) -> Self {
+        Self { current: Vec::with_capacity(cursors.len()), cursors, passed: false }
+    }
+
+    /// Goes to the next key; false at the end. After an error the merge is not used any more.
     ///
     /// # Errors
     /// When a segment is damaged or cannot be read.
     pub fn advance(&mut self) -> Result<bool, PortError> {
-        match std::mem::replace(&mut self.next, Next::BehindWinner) {
-            Next::First => self.advance_where(|_, _| true)?,
-            Next::Smallest => {}
-            Next::BehindWinner => self.step_over_current()?,
+        if std::mem::replace(&mut self.passed, true) {
+            // From the last on, so that taking one out moves none that is still to come.
+            for index in self.current.drain(..).rev() {
+                if !self.cursors[index].advance()? {
+                    self.cursors.remove(index);
+                }
+            }
         }
         let Some(first) = self.cursors.first() else { return Ok(false) };
         let mut smallest = first.key();
-        self.winner = 0;
+        self.current.push(0);
         for (index, cursor) in self.cursors.iter().enumerate().skip(1) {
-            // Of equal keys the later segment counts.
-            if cursor.key() <= smallest {
-                smallest = cursor.key();
-                self.winner = index;
+            match cursor.key().cmp(smallest) {
+                Ordering::Greater => continue,
+                Ordering::Equal => {}
+                Ordering::Less => {
+                    smallest = cursor.key();
+                    self.current.clear();
+                }
             }
+            self.current.push(index);
         }
         Ok(true)
     }
 
-    /// Older versions of the winner's key lie in cursors before it.
-    fn step_over_current(&mut self) -> Result<(), PortError> {
-        if self.cursors.len() == 1 {
-            return self.advance_where(|_, _| true);
-        }
-        let winner = self.winner;
-        let key = self.cursors[winner].key().to_vec();
-        self.advance_where(|index, cursor| index <= winner && cursor.key() == key)
-    }
-
-    fn advance_where(&mut self, wanted: impl Fn(usize, &EntryCursor) -> bool) -> Result<(), PortError> {
-        let mut index = 0;
-        let mut failure = None;
-        self.cursors.retain_mut(|cursor| {
-            let keep = if failure.is_none() && wanted(index, cursor) {
-                cursor.advance().unwrap_or_else(|error| {
-                    failure = Some(error);
-                    true
-                })
-            } else {
-                true
-            };
-            index += 1;
-            keep
-        });
-        failure.map_or(Ok(()), Err)
+    fn winner(&self) -> &EntryCursor<'a> {
+        &self.cursors[*self.current.last().expect("it stands at an entry")]
     }
 
     /// The key.
+    ///
+    /// # Panics
+    /// When it has not been advanced to an entry.
     #[must_use]
     pub fn key(&self) -> &[u8] {
-        self.cursors[self.winner].key()
+        self.winner().key()
     }
 
     /// Its newest value; `None` for a tombstone.
+    ///
+    /// # Panics
+    /// When it has not been advanced to an entry.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
-        self.cursors[self.winner].value()
+        self.winner().value()
     }
 }
 

@@ -9,12 +9,12 @@ use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{OperatorState, StateDeclaration};
+use millstream_runtime::state::entries::EncodedEntry;
 use millstream_runtime::time::Timestamp;
 
 use super::format::{
     CRC_BYTES, FOOTER_BYTES, Footer, HEADER_BYTES, Index, Section, SegmentInfo, decode_operator_states, header,
 };
-use crate::frame::Fields;
 
 /// Read at once from the end when a segment is opened: footer and, mostly, index.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -284,16 +284,13 @@ impl EntryCursor<'_> {
             let Some(number) = self.remaining.next() else { return Ok(false) };
             self.load(number)?;
         }
-        let mut fields = Fields(&self.block[self.next..]);
-        let entry = fields.number().zip(fields.number::<usize>());
-        let lengths = entry.and_then(|(key, value): (usize, usize)| {
-            let head = self.block.len() - fields.0.len();
-            let key_end = head.checked_add(key)?;
-            let end = key_end.checked_add(value.saturating_sub(1))?;
-            (end <= self.block.len()).then_some((head..key_end, (value > 0).then_some(key_end..end), end))
-        });
-        let Some((key, value, end)) = lengths else { return Err(self.reader.damaged("a block cannot be read")) };
-        (self.key, self.value, self.next) = (key, value, end);
+        let mut rest = &self.block[self.next..];
+        let Some(EncodedEntry { key, value }) = EncodedEntry::take(&mut rest) else {
+            return Err(self.reader.damaged("a block cannot be read"));
+        };
+        let end = self.block.len() - rest.len();
+        let key_end = end - value.map_or(0, <[u8]>::len);
+        (self.key, self.value, self.next) = (key_end - key.len()..key_end, value.map(|_| key_end..end), end);
         Ok(true)
     }
 

@@ -9,13 +9,13 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::StateNumber;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{Cut, Entries, OperatorCut, OperatorState, StateDeclaration};
+use millstream_runtime::state::entries::EncodedEntry;
 use millstream_runtime::time::Timestamp;
 
 use super::format::{
     BLOCK_BYTES, Block, Footer, Index, OperatorIndex, Region, Section, SegmentInfo, encode_operator_states, header,
 };
 use crate::failpoint::{Failpoints, SEGMENT_WRITTEN};
-use crate::frame::put_varint;
 use crate::names;
 
 /// Whose cuts are written.
@@ -73,9 +73,10 @@ impl EncodedSegment {
 pub fn write_segment(cut: &Cut, context: &SegmentContext) -> EncodedSegment {
     let info = context.info((cut.number, cut.number), cut.watermark);
     let path = names::segment(context.job, context.vertex, context.attempt, context.subtask, cut.number);
-    let entries = cut.operators.iter().flat_map(|operator| &operator.keyed).map(|section| &section.entries);
-    let size = entries.fold(0, |size, entries| size + entries.size_bytes() + entries.len() * 4 + 64);
+    let sections = cut.operators.iter().flat_map(|operator| &operator.keyed);
+    let size = sections.fold(0, |size, section| size + section.entries.as_bytes().len() + 64);
     let mut builder = SegmentBuilder::new(info, size);
+    let mut sorter = Sorter::default();
     let mut operators: Vec<&OperatorCut> = cut.operators.iter().collect();
     operators.sort_by(|a, b| a.uid.cmp(&b.uid));
     for operator in operators {
@@ -84,32 +85,81 @@ pub fn write_segment(cut: &Cut, context: &SegmentContext) -> EncodedSegment {
         sections.sort_by_key(|section| (section.state, section.group));
         for section in sections {
             builder.begin_section(section.state, section.group);
-            push_sorted(&mut builder, &section.entries);
+            sorter.push_sorted(&mut builder, &section.entries);
         }
         builder.end_operator(&operator.operator_states);
     }
     builder.finish(|_| path)
 }
 
-/// Sorts through eight bytes of each key behind what all keys share: most comparisons never touch the keys.
-fn push_sorted(builder: &mut SegmentBuilder, entries: &Entries) {
-    let all: Vec<(&[u8], Option<&[u8]>)> = entries.iter().collect();
-    let Some((first, _)) = all.first() else { return };
-    let shared = all
-        .iter()
-        .fold(first.len(), |shared, (key, _)| first[..shared].iter().zip(*key).take_while(|(a, b)| a == b).count());
-    let mut order: Vec<(u64, u32)> = Vec::with_capacity(all.len());
-    for (index, (key, _)) in all.iter().enumerate() {
-        let rest = &key[shared..];
-        let mut prefix = [0; 8];
-        let length = rest.len().min(8);
-        prefix[..length].copy_from_slice(&rest[..length]);
-        order.push((u64::from_be_bytes(prefix), index as u32));
+/// Sorts the sections of a cut; its memory is used again for each.
+#[derive(Default)]
+struct Sorter {
+    order: Vec<Place>,
+}
+
+/// Where an entry lies in the arena of its section, and what mostly decides where it belongs: eight bytes of its key
+/// behind what all keys share, so that most comparisons never touch the keys.
+#[derive(Clone, Copy)]
+struct Place {
+    prefix: u64,
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    fn encoded<'a>(&self, entries: &'a Entries) -> &'a [u8] {
+        &entries.as_bytes()[self.start as usize..self.end as usize]
     }
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| all[a.1 as usize].0.cmp(all[b.1 as usize].0)));
-    for (_, index) in order {
-        let (key, value) = all[index as usize];
-        builder.push(key, value);
+
+    fn key<'a>(&self, entries: &'a Entries) -> &'a [u8] {
+        EncodedEntry::take(&mut self.encoded(entries)).expect("it was read here before").key
+    }
+}
+
+impl Sorter {
+    /// Pushes the entries in the order of their keys. They are copied as they are encoded.
+    fn push_sorted(&mut self, builder: &mut SegmentBuilder, entries: &Entries) {
+        self.sort(entries);
+        let mut before: Option<Place> = None;
+        for place in &self.order {
+            let key = place.key(entries);
+            let is_behind = before.is_none_or(|before| before.prefix < place.prefix || before.key(entries) < key);
+            assert!(is_behind, "a key twice in one section of one cut");
+            builder.push_encoded(key, place.encoded(entries));
+            before = Some(*place);
+        }
+    }
+
+    fn sort(&mut self, entries: &Entries) {
+        self.order.clear();
+        let Some((first, _)) = entries.iter().next() else { return };
+        let mut shared = first;
+        for (key, _) in entries.iter() {
+            if !key.starts_with(shared) {
+                shared = &shared[..shared.iter().zip(key).take_while(|(a, b)| a == b).count()];
+            }
+        }
+        let size = entries.as_bytes().len();
+        let mut rest = entries.as_bytes();
+        while !rest.is_empty() {
+            let start = size - rest.len();
+            let entry = EncodedEntry::take(&mut rest).expect("only whole entries are appended");
+            let behind = &entry.key[shared.len()..];
+            let prefix = behind.first_chunk::<8>().copied().unwrap_or_else(|| {
+                let mut padded = [0; 8];
+                padded[..behind.len()].copy_from_slice(behind);
+                padded
+            });
+            let place = |at: usize| u32::try_from(at).expect("an arena stays below 4 GiB");
+            let prefix = u64::from_be_bytes(prefix);
+            self.order.push(Place { prefix, start: place(start), end: place(size - rest.len()) });
+        }
+        self.order.sort_unstable_by_key(|place| place.prefix);
+        // Short keys are padded and long ones cut: those are told apart by the whole key.
+        for same in self.order.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|same| same.len() > 1) {
+            same.sort_unstable_by(|a, b| a.key(entries).cmp(b.key(entries)));
+        }
     }
 }
 
@@ -165,23 +215,33 @@ impl SegmentBuilder {
 
     #[inline]
     pub fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let is_first = self.begin_entry(key);
+        assert!(is_first || &self.out[self.last_key.clone()] < key, "a key twice in one section of one cut");
+        EncodedEntry { key, value }.put(&mut self.out);
+        let key_end = self.out.len() - value.map_or(0, <[u8]>::len);
+        self.last_key = key_end - key.len()..key_end;
+    }
+
+    /// Adds an encoded entry whose key the caller knows to be behind the one before.
+    #[inline]
+    fn push_encoded(&mut self, key: &[u8], encoded: &[u8]) {
+        self.begin_entry(key);
+        self.out.extend_from_slice(encoded);
+    }
+
+    /// Begins a block when the one before is full; answers whether this is the first entry of its section.
+    #[inline]
+    fn begin_entry(&mut self, key: &[u8]) -> bool {
         if self.out.len() - self.block_start >= BLOCK_BYTES {
             self.end_block();
         }
-        let operator = self.operator.as_mut().expect("an entry belongs to an operator");
-        let section = operator.sections.last_mut().expect("an entry belongs to a section");
         if self.out.len() == self.block_start {
             self.blocks.push(Block { offset: self.block_start as u64, length: 0, first_key: key.to_vec() });
         }
-        if section.entries > 0 {
-            assert!(&self.out[self.last_key.clone()] < key, "a key twice in one section of one cut");
-        }
+        let operator = self.operator.as_mut().expect("an entry belongs to an operator");
+        let section = operator.sections.last_mut().expect("an entry belongs to a section");
         section.entries += 1;
-        put_varint(&mut self.out, key.len() as u64);
-        put_varint(&mut self.out, value.map_or(0, |value| value.len() as u64 + 1));
-        self.last_key = self.out.len()..self.out.len() + key.len();
-        self.out.extend_from_slice(key);
-        self.out.extend_from_slice(value.unwrap_or_default());
+        section.entries == 1
     }
 
     fn end_block(&mut self) {
