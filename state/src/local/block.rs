@@ -36,6 +36,9 @@ impl From<heed::Error> for BlockError {
     }
 }
 
+/// Key and value of an entry, in LMDB's own memory.
+type Stored<'t> = (&'t [u8], &'t [u8]);
+
 /// A block in LMDB's own memory.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'t> {
@@ -129,7 +132,7 @@ pub(super) fn checksum(key: &[u8], entries: &[u8]) -> [u8; CRC_BYTES] {
 }
 
 /// Takes the next entry off the front of a block: key and value; `None` at its end.
-pub(super) fn take_entry<'t>(entries: &mut &'t [u8]) -> Result<Option<(&'t [u8], &'t [u8])>, BlockError> {
+pub(super) fn take_entry<'t>(entries: &mut &'t [u8]) -> Result<Option<Stored<'t>>, BlockError> {
     if entries.is_empty() {
         return Ok(None);
     }
@@ -162,7 +165,7 @@ pub(super) struct EntryScan<'t> {
 }
 
 impl<'t> EntryScan<'t> {
-    pub fn next(&mut self) -> Result<Option<(&'t [u8], &'t [u8])>, BlockError> {
+    pub fn next(&mut self) -> Result<Option<Stored<'t>>, BlockError> {
         while self.entries.is_empty() {
             let Some((key, stored)) = self.blocks.next().transpose()? else { return Ok(None) };
             let Some(block) = self.section.open(key, stored)? else { return Ok(None) };
