@@ -14,7 +14,7 @@ use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::Cut;
 use millstream_runtime::time::Timestamp;
 use millstream_state::failpoint::Failpoints;
-use millstream_state::segment::{SegmentContext, write_segment};
+use millstream_state::segment::{SegmentContext, SegmentWriter};
 
 /// Segments in a chain before its tail is merged.
 const COMPACT_ABOVE: usize = 8;
@@ -62,6 +62,8 @@ pub struct Written {
     pub declined: Option<PortError>,
     /// Why the subtask must fail: a sink could not prepare.
     pub failed: Option<PortError>,
+    /// Writes the next ones.
+    pub writer: SegmentWriter,
 }
 
 /// The result of merging a part of the chain.
@@ -81,6 +83,7 @@ pub struct Snapshots {
     queue: VecDeque<Unwritten>,
     /// Cuts of failed writes, oldest first.
     unwritten: Vec<Cut>,
+    writer: SegmentWriter,
     writing: bool,
     compacting: bool,
 }
@@ -104,6 +107,7 @@ impl Snapshots {
             chain,
             queue: VecDeque::new(),
             unwritten: Vec::new(),
+            writer: SegmentWriter::default(),
             writing: false,
             compacting: false,
         }
@@ -132,8 +136,9 @@ impl Snapshots {
         let next = self.queue.pop_front()?;
         self.writing = true;
         let older = std::mem::take(&mut self.unwritten);
+        let writer = std::mem::take(&mut self.writer);
         let (context, blobs, failpoints) = (self.context.clone(), Arc::clone(&self.blobs), self.failpoints.clone());
-        Some(Box::new(move || write(next, older, &context, &*blobs, &failpoints)))
+        Some(Box::new(move || write(next, older, writer, &context, &*blobs, &failpoints)))
     }
 
     /// Takes what became of a write.
@@ -141,6 +146,7 @@ impl Snapshots {
         self.writing = false;
         self.chain.append(&mut written.segments);
         self.unwritten = std::mem::take(&mut written.unwritten);
+        self.writer = std::mem::take(&mut written.writer);
     }
 
     /// A part of the chain worth merging: the tail while it is small beside the base, else everything. The newest
@@ -197,6 +203,7 @@ impl Snapshots {
 fn write(
     next: Unwritten,
     older: Vec<Cut>,
+    writer: SegmentWriter,
     context: &SegmentContext,
     blobs: &dyn BlobStore,
     failpoints: &Failpoints,
@@ -211,6 +218,7 @@ fn write(
         unwritten: Vec::new(),
         declined: None,
         failed: None,
+        writer,
     };
     for PrepareCut { uid, run } in prepare {
         match run() {
@@ -230,9 +238,12 @@ fn write(
             written.unwritten.push(cut);
             continue;
         }
-        let segment = write_segment(&cut, context);
+        let segment = written.writer.write(&cut, context);
         match segment.store(blobs, failpoints) {
-            Ok(()) => written.segments.push(segment.reference),
+            Ok(()) => {
+                written.segments.push(segment.reference.clone());
+                written.writer.reuse(segment);
+            }
             Err(error) => {
                 written.declined = Some(error);
                 written.unwritten.push(cut);

@@ -1,7 +1,7 @@
 //! The checkpoint store in a folder of this machine: every blob and every folder entry is synced before a call returns.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,7 +73,34 @@ fn remove_staged(folder: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// `object_store` stages a file as its name, `#` and a number.
+/// Puts a file in its place, whole and synced, with its name in the folder.
+fn put_durably(target: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    create_folder_durably(folder)?;
+    let (staged, mut file) = stage(target)?;
+    let written = parts.iter().try_for_each(|part| file.write_all(part)).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&staged, target)) {
+        // Best effort: what stays behind is not a blob.
+        let _ = fs::remove_file(&staged);
+        return Err(error);
+    }
+    File::open(folder)?.sync_all()
+}
+
+/// A new file beside `target`. Numbers are taken by other writers, or were by some that were killed.
+fn stage(target: &Path) -> io::Result<(PathBuf, File)> {
+    let mut number = 1;
+    loop {
+        let mut staged = target.as_os_str().to_owned();
+        staged.push(format!("#{number}"));
+        match File::create_new(&staged) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            opened => return opened.map(|file| (staged.into(), file)),
+        }
+    }
+}
+
+/// A file is staged as its name, `#` and a number, here and by `object_store`.
 fn is_staged(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -95,8 +122,17 @@ pub(crate) fn create_folder_durably(folder: &Path) -> io::Result<()> {
 }
 
 impl BlobStore for LocalBlobs {
+    /// Written here and not through `object_store`, which would want a copy of its own of all that is written.
     fn put(&self, path: &str, parts: &[&[u8]]) -> Result<(), PortError> {
-        self.objects.put(path, parts)
+        let target = self.root.join(self.objects.path(path)?.as_ref());
+        if is_staged(path) {
+            return Err(PortError::fix_input(format!(
+                "{}: '{path}' cannot be a blob name: files being written are called so",
+                self.root.display()
+            )));
+        }
+        put_durably(&target, parts)
+            .map_err(|error| PortError::retry(format!("{}: writing {path} failed: {error}", self.root.display())))
     }
     fn put_if_absent(&self, path: &str, bytes: &[u8]) -> Result<Created, PortError> {
         self.objects.put_if_absent(path, bytes)
@@ -141,6 +177,24 @@ mod tests {
             assert_eq!(blobs.get("a/b").expect("get"), Some(b"1".to_vec()));
             assert_eq!(blobs.list("a").expect("list"), ["a/b"]);
         });
+    }
+
+    #[test]
+    fn a_put_replaces_the_whole_and_leaves_nothing_beside() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let blobs = LocalBlobs::open(folder.path()).expect("open");
+        blobs.put("new/folder/one", &[b"long", b"", b" content"]).expect("put");
+        fs::write(folder.path().join("new/folder/one#1"), b"of a killed writer").expect("write");
+        blobs.put("new/folder/one", &[b"short"]).expect("put");
+        assert_eq!(blobs.get("new/folder/one").expect("get"), Some(b"short".to_vec()));
+        assert_eq!(fs::read_dir(folder.path().join("new/folder")).expect("read").count(), 2);
+        assert!(
+            blobs.put("new/folder/one#2", &[b"x"]).expect_err("a name of files being written").message.contains("#2")
+        );
+        // What is in the way is an error that names the place, and nothing stays behind.
+        fs::create_dir_all(folder.path().join("taken/by/a")).expect("makes folders");
+        assert!(blobs.put("taken/by", &[b"x"]).expect_err("a folder lies there").message.contains("taken/by"));
+        assert_eq!(fs::read_dir(folder.path().join("taken")).expect("read").count(), 1);
     }
 
     #[test]

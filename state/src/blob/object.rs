@@ -31,7 +31,7 @@ impl ObjectBlobs {
         Self { store, place: place.into() }
     }
 
-    fn path(&self, path: &str) -> Result<Path, PortError> {
+    pub(super) fn path(&self, path: &str) -> Result<Path, PortError> {
         Path::parse(path)
             .map_err(|error| PortError::fix_input(format!("{}: '{path}' cannot be a blob name: {error}", self.place)))
     }

@@ -17,7 +17,7 @@ pub mod writer;
 
 pub use merge::{Chain, ChainStates, Compaction, Merge, compact};
 pub use reader::{EntryCursor, Found, SegmentReader, verify};
-pub use writer::{EncodedSegment, SegmentContext, write_segment};
+pub use writer::{EncodedSegment, SegmentContext, SegmentWriter, write_segment};
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,9 @@ use super::format::{
 use crate::failpoint::{Failpoints, SEGMENT_WRITTEN};
 use crate::names;
 
+/// Memory of this size at most is kept for the next segment.
+const SPARE_BYTES: usize = 32 << 20;
+
 /// Whose cuts are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentContext {
@@ -71,25 +74,49 @@ impl EncodedSegment {
 /// Sorts and encodes a cut.
 #[must_use]
 pub fn write_segment(cut: &Cut, context: &SegmentContext) -> EncodedSegment {
-    let info = context.info((cut.number, cut.number), cut.watermark);
-    let path = names::segment(context.job, context.vertex, context.attempt, context.subtask, cut.number);
-    let sections = cut.operators.iter().flat_map(|operator| &operator.keyed);
-    let size = sections.fold(0, |size, section| size + section.entries.as_bytes().len() + 64);
-    let mut builder = SegmentBuilder::new(info, size);
-    let mut sorter = Sorter::default();
-    let mut operators: Vec<&OperatorCut> = cut.operators.iter().collect();
-    operators.sort_by(|a, b| a.uid.cmp(&b.uid));
-    for operator in operators {
-        builder.begin_operator(operator.uid.clone(), operator.declarations.clone());
-        let mut sections: Vec<_> = operator.keyed.iter().collect();
-        sections.sort_by_key(|section| (section.state, section.group));
-        for section in sections {
-            builder.begin_section(section.state, section.group);
-            sorter.push_sorted(&mut builder, &section.entries);
+    SegmentWriter::default().write(cut, context)
+}
+
+/// Sorts and encodes one cut after the other in the same memory: new memory has to be cleared by the system, page by page,
+/// which costs more than what is written there.
+#[derive(Default)]
+pub struct SegmentWriter {
+    /// Of a segment that is written.
+    spare: Vec<u8>,
+    sorter: Sorter,
+}
+
+impl SegmentWriter {
+    /// Sorts and encodes a cut.
+    #[must_use]
+    pub fn write(&mut self, cut: &Cut, context: &SegmentContext) -> EncodedSegment {
+        let info = context.info((cut.number, cut.number), cut.watermark);
+        let path = names::segment(context.job, context.vertex, context.attempt, context.subtask, cut.number);
+        let sections = cut.operators.iter().flat_map(|operator| &operator.keyed);
+        let size = sections.fold(0, |size, section| size + section.entries.as_bytes().len() + 64);
+        let mut builder = SegmentBuilder::within(std::mem::take(&mut self.spare), info, size);
+        let mut operators: Vec<&OperatorCut> = cut.operators.iter().collect();
+        operators.sort_by(|a, b| a.uid.cmp(&b.uid));
+        for operator in operators {
+            builder.begin_operator(operator.uid.clone(), operator.declarations.clone());
+            let mut sections: Vec<_> = operator.keyed.iter().collect();
+            sections.sort_by_key(|section| (section.state, section.group));
+            for section in sections {
+                builder.begin_section(section.state, section.group);
+                self.sorter.push_sorted(&mut builder, &section.entries);
+            }
+            builder.end_operator(&operator.operator_states);
         }
-        builder.end_operator(&operator.operator_states);
+        builder.finish(|_| path)
     }
-    builder.finish(|_| path)
+
+    /// Takes the memory of a segment that nobody needs any more, unless it is much.
+    pub fn reuse(&mut self, segment: EncodedSegment) {
+        if segment.bytes.capacity() <= SPARE_BYTES {
+            self.spare = segment.bytes;
+            self.spare.clear();
+        }
+    }
 }
 
 /// Sorts the sections of a cut; its memory is used again for each.
@@ -179,7 +206,13 @@ pub(super) struct SegmentBuilder {
 
 impl SegmentBuilder {
     pub fn new(info: SegmentInfo, expected_bytes: usize) -> Self {
-        let mut out = Vec::with_capacity(expected_bytes + expected_bytes / 16 + 4096);
+        Self::within(Vec::new(), info, expected_bytes)
+    }
+
+    /// Encodes into memory that is there already.
+    fn within(mut out: Vec<u8>, info: SegmentInfo, expected_bytes: usize) -> Self {
+        out.clear();
+        out.reserve(expected_bytes + expected_bytes / 16 + 4096);
         out.extend_from_slice(&header());
         let block_start = out.len();
         Self {
