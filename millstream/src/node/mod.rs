@@ -1,11 +1,13 @@
 //! One node of a cluster as a process of its own: `millstream node`. Puts together what the crates below offer; decides
 //! nothing.
 //!
+//! - [`memory`]: how much of it a node holds that waits for jobs
 //! - [`programs`]: the jobs of this executable, made from records
 //! - [`start`]: folder, store, links, task manager, and the candidate for the lead
 //! - [`submission`]: from a request to a job that the cluster goes on with
 //! - [`rest`]: the REST server of a job manager
 
+mod memory;
 pub(crate) mod programs;
 mod rest;
 mod start;
@@ -42,6 +44,7 @@ pub(crate) struct Request {
 /// # Errors
 /// When it cannot be started.
 pub(crate) fn run(request: Request, screen: &Screen) -> Result<()> {
+    memory::wait_for_work();
     let settings = NodeSettings::of(&request.configuration).map_err(|error| Error::usage(error.to_string()))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Two at least, so that signs of life are sent while subtasks work.

@@ -15,6 +15,7 @@ use millstream_runtime::ports::{Clock, PortError};
 use millstream_service::api::RunRequest;
 use millstream_state::log::{Digest, JobRecord};
 
+use super::memory;
 use crate::error::{Error, Result};
 use crate::executable;
 use crate::jobs::{self, Job};
@@ -131,7 +132,9 @@ impl Compiled {
 }
 
 impl Programs for Compiled {
+    /// Asked when subtasks of the job are about to run on this node.
     fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
+        memory::work();
         let (job, configuration, parameters) = self.recorded(record).map_err(refused)?;
         settings::graph(job, &configuration, &parameters).map(Arc::new).map_err(refused)
     }
