@@ -6,7 +6,11 @@ mod intruders;
 mod jobs;
 mod partition;
 mod processes;
+#[path = "../../../state/tests/support/s3_server.rs"]
+mod s3_server;
 mod stopped;
+mod store;
+mod store_proxy;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "every test uses a part of it")]
 mod support;

@@ -157,7 +157,7 @@ fn a_job_goes_on_when_the_link_between_two_task_managers_was_cut_and_holds_again
     job.check();
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     let user = Command::new("id").arg("-u").output().expect("id starts");
     String::from_utf8_lossy(&user.stdout).trim() == "0"
 }

@@ -108,6 +108,11 @@ fn authorization(service: &str) -> String {
 }
 
 impl S3Server {
+    /// Where it listens on this machine.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
