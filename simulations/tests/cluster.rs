@@ -1,6 +1,7 @@
 //! A whole cluster with a job, through whatever its seed lets happen: the output is that of a run without faults, and a
 //! seed gives the same run each time.
 
+use millstream_simulations::cluster::minimise::minimised;
 use millstream_simulations::cluster::plan::{Fault, FaultKind, Moment, Mutant};
 use millstream_simulations::cluster::{Plan, run};
 use millstream_simulations::simulation::Outcome;
@@ -45,6 +46,21 @@ fn the_output_is_that_of_a_run_without_faults_whatever_the_seed_lets_happen() {
     let outcomes: Vec<Outcome> = (4..16).map(|seed| checked(&Plan::of_seed(seed))).collect();
     for what in ["is killed", "Partition", "Stall", "Loss", "leads", "starts from checkpoint Some", "committed again"] {
         assert!(outcomes.iter().any(|outcome| happened(outcome, what)), "no seed shows '{what}'");
+    }
+}
+
+/// Plans that have failed once, made small; their names say what was wrong.
+#[test]
+fn plans_that_have_failed_once_do_not_fail_again() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("it is there").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        println!("{}", file.display());
+        let text = std::fs::read_to_string(file).expect("a plan");
+        checked(&serde_json::from_str(&text).expect("a plan"));
     }
 }
 
@@ -110,8 +126,13 @@ fn the_output_is_that_of_a_run_without_faults_over_many_seeds() {
     let mut failed = Vec::new();
     for seed in number(first)..=number(last) {
         let outcome = run(&Plan::of_seed(seed));
+        if seed % 16 == 0 {
+            assert_same(&outcome, &run(&Plan::of_seed(seed)));
+        }
         if !outcome.violations.is_empty() {
-            println!("SEEDS={seed}: {:#?}", outcome.violations);
+            let plan = minimised(&Plan::of_seed(seed), |plan| !run(plan).violations.is_empty());
+            let plan = serde_json::to_string(&plan).expect("plain data");
+            println!("SEEDS={seed}: {:#?}\n{plan}", outcome.violations);
             failed.push(seed);
         }
     }

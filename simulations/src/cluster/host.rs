@@ -157,7 +157,7 @@ impl Process {
                 folder: Arc::downgrade(&self.folder),
                 stopwatch: self.stopwatch,
             };
-            task_manager = Some((task_manager::start(arguments).await?, 1));
+            task_manager = Some((task_manager::start(arguments).await?, self.site.plan.slots));
         }
         Ok(NodeArguments {
             process: self.process.clone(),

@@ -56,9 +56,12 @@ impl Counting {
         let mut options = LaunchOptions::new("nowhere");
         options.checkpoints.interval_ms = Some(self.plan.checkpoint_interval_ms);
         options.checkpoints.timeout_ms = 5_000;
+        options.checkpoints.aligned_timeout_ms = self.plan.aligned_timeout_ms;
         options.checkpoints.tolerable_failed = None;
         options.restart = RestartOptions::FixedDelay { attempts: 10_000, delay_ms: 20 };
         options.fold_lag = Some(2);
+        options.batch_rows = self.plan.exchange.batch_rows;
+        options.credit.batches = self.plan.exchange.credit_batches;
         options
     }
 }
@@ -69,7 +72,8 @@ impl Programs for Counting {
         let parallelism = parallelism.ok_or_else(|| PortError::fix_input("the record has no parallelism"))?;
         let env = Environment::new(NAME, parallelism, Parameters::default());
         let numbers = Numbers { input: self.plan.input, mutant: self.plan.mutant };
-        let sink = OutputSink { output: self.output.clone(), mutant: self.plan.mutant };
+        let (slow, mutant) = (self.plan.exchange.slow_sink, self.plan.mutant);
+        let sink = OutputSink { output: self.output.clone(), slow, mutant };
         env.from_source("numbers", numbers)
             .uid("numbers")
             .key_by(|(key, _, _): &Row| *key)

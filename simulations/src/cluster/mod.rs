@@ -4,6 +4,7 @@
 //! | question | file |
 //! |---|---|
 //! | what a seed decides | [`plan`] |
+//! | how a plan that fails is made small | [`minimise`] |
 //! | how a run is driven, and what must hold in its end | [`run`](mod@run) |
 //! | how a host is put together; adapters are chosen here | [`host`] |
 //! | the job: its source, its graph, how nodes make it | [`job`] |
@@ -14,6 +15,7 @@
 pub mod findings;
 pub mod host;
 pub mod job;
+pub mod minimise;
 pub mod output;
 pub mod plan;
 pub mod run;

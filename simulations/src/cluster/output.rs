@@ -122,6 +122,8 @@ impl Output {
 pub struct OutputSink {
     /// The target.
     pub output: Output,
+    /// Whether every write is blocking work.
+    pub slow: bool,
     /// A bug in it.
     pub mutant: Option<Mutant>,
 }
@@ -130,6 +132,7 @@ struct Writer {
     output: Output,
     context: SinkContext,
     open: Vec<Row>,
+    slow: bool,
     commits_early: bool,
 }
 
@@ -144,7 +147,8 @@ impl TwoPhaseCommitSink<Row> for OutputSink {
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<Row, TransactionId>>, PortError> {
         let commits_early = self.mutant == Some(Mutant::CommitsEarly);
-        Ok(Box::new(Writer { output: self.output.clone(), context, open: Vec::new(), commits_early }))
+        let (output, slow) = (self.output.clone(), self.slow);
+        Ok(Box::new(Writer { output, context, open: Vec::new(), slow, commits_early }))
     }
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
@@ -156,7 +160,7 @@ impl TwoPhaseCommitSink<Row> for OutputSink {
 impl SinkWriter<Row, TransactionId> for Writer {
     fn write(&mut self, rows: Rows<Row>) -> Result<Option<SinkWork>, PortError> {
         self.open.extend(rows.values);
-        Ok(None)
+        Ok(self.slow.then(|| Box::new(|| Ok(())) as SinkWork))
     }
 
     fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<TransactionId>, PortError> {

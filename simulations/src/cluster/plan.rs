@@ -18,14 +18,20 @@ pub struct Plan {
     pub seed: u64,
     /// The first hosts; one of them leads.
     pub job_managers: usize,
-    /// The hosts behind them, with a slot each. The job wants all slots.
+    /// The hosts behind them. The job wants all of their slots.
     pub task_managers: usize,
+    /// Slots of each.
+    pub slots: u32,
     /// Whether the job runs with fewer slots when some are lost.
     pub adaptive: bool,
     /// What the job reads.
     pub input: Input,
+    /// How rows are exchanged.
+    pub exchange: Exchange,
     /// Milliseconds between the starts of two checkpoints.
     pub checkpoint_interval_ms: i64,
+    /// Milliseconds after which a barrier overtakes rows, if it may.
+    pub aligned_timeout_ms: Option<u64>,
     /// Latency of a packet, at least and at most.
     pub latency_ms: (u64, u64),
     /// What a piece of blocking work takes at most.
@@ -49,6 +55,17 @@ pub struct Input {
     pub every_ms: u64,
     /// Distinct keys.
     pub keys: u64,
+}
+
+/// How rows are exchanged between subtasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Rows in a full batch.
+    pub batch_rows: usize,
+    /// Batches that may be under way in a channel.
+    pub credit_batches: u32,
+    /// The sink writes every batch as blocking work, while those behind it wait.
+    pub slow_sink: bool,
 }
 
 /// Bugs that are put into a cluster to see whether the simulation notices.
@@ -128,9 +145,12 @@ impl Plan {
             seed,
             job_managers: 1,
             task_managers: 2,
+            slots: 1,
             adaptive: false,
             input: Input { splits: 3, records: 200, every_ms: 10, keys: 20 },
+            exchange: Exchange { batch_rows: 64, credit_batches: 8, slow_sink: false },
             checkpoint_interval_ms: 150,
+            aligned_timeout_ms: None,
             latency_ms: (1, 3),
             blocking_ms: 4,
             faults: Vec::new(),
@@ -146,8 +166,13 @@ impl Plan {
         let mut plan = Self::calm(seed);
         plan.job_managers = random.between(1, 3) as usize;
         plan.adaptive = random.between(0, 2) == 1;
+        plan.slots = random.between(1, 3) as u32;
         plan.input.records = random.between(300, 500);
         plan.checkpoint_interval_ms = random.between(50, 400).cast_signed();
+        plan.aligned_timeout_ms = [None, Some(0), Some(20)][random.between(0, 3) as usize];
+        plan.exchange.batch_rows = random.between(1, 32) as usize;
+        plan.exchange.credit_batches = random.between(1, 8) as u32;
+        plan.exchange.slow_sink = random.between(0, 2) == 1;
         plan.latency_ms.1 = random.between(2, 10);
         plan.blocking_ms = random.between(1, 20);
         for _ in 0..random.between(2, 6) {
@@ -188,7 +213,7 @@ impl Plan {
     /// Subtasks of each operator.
     #[must_use]
     pub fn parallelism(&self) -> u32 {
-        u32::try_from(self.task_managers).expect("few hosts")
+        u32::try_from(self.task_managers).expect("few hosts") * self.slots
     }
 
     /// Whether a host may lead; the others have slots.
