@@ -11,7 +11,7 @@ use millstream_runtime::ids::{NodeId, NodeProcess};
 use millstream_runtime::ports::{Clock, PortError};
 use quinn::{AsyncUdpSocket, Connection};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::backoff::Backoff;
@@ -116,8 +116,8 @@ pub(crate) struct Shared {
     pub(crate) garbage: Noise,
     seed: NetSeed,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
-    /// Counts changes of `peers`.
-    changes: watch::Sender<u64>,
+    /// Told when `peers` has changed. Wakes in the order of waiting, which a `watch` of tokio does not.
+    changed: Notify,
     diallers: Mutex<BTreeMap<SocketAddr, AbortHandle>>,
 }
 
@@ -151,7 +151,7 @@ impl Links {
             garbage: Noise::default(),
             seed,
             peers: Mutex::default(),
-            changes: watch::Sender::new(0),
+            changed: Notify::new(),
             diallers: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
@@ -270,10 +270,10 @@ impl Shared {
 
     /// The link with a process, as soon as there is one.
     pub(crate) async fn link_with(&self, process: &NodeProcess) -> Result<Arc<Link>, PortError> {
-        let mut changes = self.changes.subscribe();
         let wait = async {
             loop {
-                changes.mark_unchanged();
+                // Made before looking, it misses nothing.
+                let changed = self.changed.notified();
                 if let Some(link) = self.link(&process.node) {
                     if link.peer == *process {
                         return Ok(link);
@@ -282,9 +282,7 @@ impl Shared {
                         return Err(PortError::retry(format!("{process} was restarted as {}", link.peer)));
                     }
                 }
-                if changes.changed().await.is_err() {
-                    return Err(PortError::retry("the node stops"));
-                }
+                changed.await;
             }
         };
         let timeout_ms = self.options.channel_timeout_ms;
@@ -293,11 +291,12 @@ impl Shared {
     }
 
     async fn until_down(&self, node: &NodeId) {
-        let mut changes = self.changes.subscribe();
-        while lock(&self.peers).get(node).is_some_and(|peer| peer.pairing.is_up()) {
-            if changes.changed().await.is_err() {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.peers).get(node).is_none_or(|peer| !peer.pairing.is_up()) {
                 return;
             }
+            changed.await;
         }
     }
 
@@ -323,7 +322,7 @@ impl Shared {
         tracing::info!(%peer, link = number, %address, "link up");
         (self.events)(LinkEvent::Up { peer: peer.clone(), address });
         drop(peers);
-        self.changes.send_modify(|count| *count += 1);
+        self.changed.notify_waiters();
         // Whoever waits for a channel from an older process waits in vain.
         for inlet in lock(&self.claims).unmatched_older_than(peer) {
             inlet.end.fail(PortError::retry(format!("the sender's process was restarted as {peer}")));
@@ -341,6 +340,6 @@ impl Shared {
         }
         link.tell_down(self, reason);
         drop(peers);
-        self.changes.send_modify(|count| *count += 1);
+        self.changed.notify_waiters();
     }
 }

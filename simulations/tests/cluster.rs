@@ -96,7 +96,7 @@ fn a_job_that_has_lost_a_slot_goes_on_with_the_other_and_uses_it_again() {
 #[test]
 fn broken_rules_are_caught() {
     let caught = |mutant, what: &str| {
-        let mut plans: Vec<Plan> = (1..12).map(Plan::of_seed).collect();
+        let mut plans: Vec<Plan> = (1..40).map(Plan::of_seed).collect();
         if mutant == Mutant::Overwrites {
             // Two leaders, of which one has slept.
             let plan = Plan { job_managers: 2, ..with_fault(700, 5_000, FaultKind::Stall { host: 0 }) };
