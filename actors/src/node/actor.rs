@@ -208,7 +208,13 @@ impl NodeState {
         match verdict {
             Verdict::Lost(process, reason) => {
                 let reason = match reason {
-                    LossReason::Silent { for_ms } => format!("it has been silent for {for_ms} ms"),
+                    LossReason::Silent { for_ms } => {
+                        let reason = format!("it has been silent for {for_ms} ms");
+                        // It may be heard again at once. Both sides must see the link break, or only this one would have
+                        // ended what goes over it, and a task manager would not offer itself anew.
+                        self.arguments.links.cut(&process.node, &reason);
+                        reason
+                    }
                     LossReason::Restarted => "it was restarted".to_owned(),
                     LossReason::Left => "it has left".to_owned(),
                 };

@@ -11,7 +11,7 @@ use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::hosted::{Attempt, HostedJob, Stage, Task};
+use super::hosted::{Attempt, HostedJob, Stage, Task, Waiting};
 use super::message::TaskManagerMessage;
 use super::opening::{Opened, open};
 use super::spawning::Place;
@@ -128,8 +128,8 @@ impl TaskManagerState {
         match message {
             ToTaskManager::Deploy(deploy) => self.deploy(myself, job, deploy),
             ToTaskManager::Order(attempt, order) => {
-                if let Some(attempt) = self.jobs.get_mut(&job).and_then(|hosted| hosted.attempt_mut(attempt)) {
-                    attempt.order(order);
+                if let Some(hosted) = self.jobs.get_mut(&job) {
+                    hosted.order(attempt, order);
                 }
             }
             ToTaskManager::Stop(attempt) => self.stop(myself, job, attempt),
@@ -146,7 +146,7 @@ impl TaskManagerState {
         }
         hosted.newest = deploy.attempt;
         hosted.releasing = None;
-        hosted.waiting = Some(deploy);
+        hosted.waiting = Some(Waiting { deploy, early: Vec::new() });
         if let Some(older) = &mut hosted.attempt {
             older.stop();
         }
@@ -163,8 +163,8 @@ impl TaskManagerState {
             hosted.answers.tell(FromTaskManager::Stopped(attempt.stopped_as));
             hosted.attempt = None;
         }
-        if let Some(deploy) = hosted.waiting.take() {
-            self.open(myself, job, deploy);
+        if let Some(waiting) = hosted.waiting.take() {
+            self.open(myself, job, waiting);
         } else if let Some(attempt) = hosted.releasing.take() {
             self.locals.release(job);
             hosted.answers.tell(FromTaskManager::Released(attempt));
@@ -172,10 +172,11 @@ impl TaskManagerState {
         }
     }
 
-    fn open(&mut self, myself: &Myself, job: JobId, mut deploy: Box<Deploy>) {
+    fn open(&mut self, myself: &Myself, job: JobId, waiting: Waiting) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        let Waiting { mut deploy, early } = waiting;
         let attempt = deploy.attempt;
-        hosted.attempt = Some(Attempt::new(attempt));
+        hosted.attempt = Some(Attempt::new(attempt, early));
         let (programs, locals, blobs) =
             (Arc::clone(&self.programs), Arc::clone(&self.locals), Arc::clone(&self.world.blobs));
         let myself = myself.clone();
@@ -217,7 +218,7 @@ impl TaskManagerState {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // A deployment that comes after its stop is stale.
         hosted.newest = hosted.newest.max(attempt);
-        if hosted.waiting.as_ref().is_some_and(|waiting| waiting.attempt <= attempt) {
+        if hosted.waiting.as_ref().is_some_and(|waiting| waiting.deploy.attempt <= attempt) {
             hosted.waiting = None;
         }
         match &mut hosted.attempt {

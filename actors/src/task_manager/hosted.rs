@@ -52,10 +52,10 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// One whose state is to be opened.
+    /// One whose state is to be opened, with orders that have come for it.
     #[must_use]
-    pub fn new(id: AttemptId) -> Self {
-        Self { id, stage: Stage::Opening, stopped_as: id, tasks: BTreeMap::new(), early: Vec::new() }
+    pub fn new(id: AttemptId, early: Vec<Order>) -> Self {
+        Self { id, stage: Stage::Opening, stopped_as: id, tasks: BTreeMap::new(), early }
     }
 
     /// Passes an order on to the subtasks that it is for.
@@ -103,6 +103,14 @@ impl Attempt {
     }
 }
 
+/// A deployment that waits until the subtasks of the one before are gone.
+pub struct Waiting {
+    /// What is to be run.
+    pub deploy: Box<Deploy>,
+    /// Orders that have come for it meanwhile: its leader does not know that it waits.
+    pub early: Vec<Order>,
+}
+
 /// What the node has of a job.
 pub struct HostedJob {
     /// Whom to tell.
@@ -111,8 +119,8 @@ pub struct HostedJob {
     pub newest: AttemptId,
     /// The attempt whose subtasks are here.
     pub attempt: Option<Attempt>,
-    /// A newer one that waits until the subtasks of that are gone.
-    pub waiting: Option<Box<Deploy>>,
+    /// A newer one.
+    pub waiting: Option<Waiting>,
     /// The job is to be let go of once the subtasks are gone.
     pub releasing: Option<AttemptId>,
 }
@@ -140,8 +148,12 @@ impl HostedJob {
         }
     }
 
-    /// The attempt, if it is this one.
-    pub fn attempt_mut(&mut self, id: AttemptId) -> Option<&mut Attempt> {
-        self.attempt.as_mut().filter(|attempt| attempt.id == id)
+    /// Passes an order on, or keeps it until the attempt can be opened.
+    pub fn order(&mut self, id: AttemptId, order: Order) {
+        if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.deploy.attempt == id) {
+            waiting.early.push(order);
+        } else if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.id == id) {
+            attempt.order(order);
+        }
     }
 }
