@@ -62,12 +62,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Real processes first, then simulated ones.
+/// Real processes first, then simulated ones; one test at a time, since some measure how fast a job is.
 fn torture(root: &Path) -> Result<(), String> {
-    const PROCESSES: &[&str] = &["-p", "millstream", "--test", "torture", "--test", "cluster"];
+    const PROCESSES: &[&str] =
+        &["-p", "millstream", "--test", "torture", "--test", "cluster", "--test", "stopped_sink"];
     const SIMULATIONS: &[&str] = &["-p", "millstream-simulations"];
     [PROCESSES, SIMULATIONS].into_iter().try_for_each(|tests| {
-        let arguments = [&["test", "--release"], tests, &["--", "--ignored", "--nocapture"]].concat();
+        let arguments =
+            [&["test", "--release"], tests, &["--", "--ignored", "--nocapture", "--test-threads=1"]].concat();
         shell::cargo(root, &arguments)
     })
 }
