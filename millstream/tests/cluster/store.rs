@@ -81,6 +81,8 @@ impl<'a> Troubled<'a> {
 
     /// The store is well again: checkpoints are, the job ends, and its output is that of a run without trouble.
     fn ends_well(&self) {
+        // One that went back to before its trouble has most of its input still to read.
+        while self.cluster.until_new_checkpoint(&self.id) {}
         self.cluster.until_finished(&self.id);
         self.job.check();
     }
