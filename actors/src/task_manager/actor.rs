@@ -124,6 +124,7 @@ impl Actor for TaskManager {
 }
 
 impl TaskManagerState {
+    /// A message about the newest attempt, or one that is newer.
     fn take(&mut self, myself: &Myself, job: JobId, message: ToTaskManager) {
         match message {
             ToTaskManager::Deploy(deploy) => self.deploy(myself, job, deploy),
@@ -139,8 +140,8 @@ impl TaskManagerState {
 
     fn deploy(&mut self, myself: &Myself, job: JobId, deploy: Box<Deploy>) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        // The first attempt of all is number 0 of its epoch, and epochs begin at 1.
-        if deploy.attempt <= hosted.newest {
+        // Deployed or stopped before. The first attempt of all is number 0 of its epoch, and epochs begin at 1.
+        if deploy.attempt == hosted.newest {
             hosted.answers.tell(FromTaskManager::Stopped(deploy.attempt));
             return;
         }
@@ -217,26 +218,20 @@ impl TaskManagerState {
     fn stop(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // A deployment that comes after its stop is stale.
-        hosted.newest = hosted.newest.max(attempt);
-        if hosted.waiting.as_ref().is_some_and(|waiting| waiting.deploy.attempt <= attempt) {
-            hosted.waiting = None;
-        }
+        hosted.newest = attempt;
+        hosted.waiting = None;
         match &mut hosted.attempt {
-            Some(running) if running.id <= attempt => {
-                running.stopped_as = running.stopped_as.max(attempt);
+            Some(running) => {
+                running.stopped_as = attempt;
                 running.stop();
                 self.go_on(myself, job);
             }
-            Some(_) | None => hosted.answers.tell(FromTaskManager::Stopped(attempt)),
+            None => hosted.answers.tell(FromTaskManager::Stopped(attempt)),
         }
     }
 
     fn release(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        if hosted.newest > attempt {
-            hosted.answers.tell(FromTaskManager::Released(attempt));
-            return;
-        }
         hosted.releasing = Some(attempt);
         if let Some(running) = &mut hosted.attempt {
             running.stop();

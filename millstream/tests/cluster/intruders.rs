@@ -5,7 +5,7 @@
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::jobs::{Fraud, Tormented};
-use super::processes::{Cluster, Shape, free_ports, is_alive, until};
+use super::processes::{Cluster, Node, Shape, free_ports, is_alive, until};
 use super::support::random::Random;
 
 const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
@@ -40,15 +40,6 @@ struct Visited {
     own: Authority,
     foreign: Authority,
     runtime: tokio::runtime::Runtime,
-}
-
-/// A node that ends with this value.
-struct Node(Child);
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
-    }
 }
 
 /// A client of TLS with manners of its own.

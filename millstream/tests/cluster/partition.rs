@@ -4,10 +4,10 @@
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::jobs::{Fraud, Tormented, request};
-use super::processes::until;
+use super::processes::{Node, until};
 use super::support::rest::Rest;
 
 const MILLSTREAM: &str = env!("CARGO_BIN_EXE_millstream");
@@ -82,15 +82,6 @@ impl Drop for Network {
         for node in NODES.iter().chain(&["hub"]) {
             ip(&format!("netns del {}", self.namespace(node)));
         }
-    }
-}
-
-/// A node in a namespace; it ends with this value.
-struct Node(Child);
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = (self.0.kill(), self.0.wait());
     }
 }
 

@@ -74,9 +74,8 @@ impl ProcessFunction for Once {
     }
 }
 
-/// Operators with cursors in every place: behind the source, behind a key, before the sink.
-fn sums(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environment {
-    let env = environment(parallelism);
+/// Three copies of each number, summed by key.
+fn summed(env: &Environment, tap: &Tap) -> DataStream<Summed> {
     env.from_source("numbers", tapped(tap, |split, n| (split * 7 + n % 7, n)))
         .uid("numbers")
         .flat_map(|(key, n), out| out.extend((0..3).map(|copy| (key, n, copy))))
@@ -84,11 +83,12 @@ fn sums(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environmen
         .key_by(|(key, _, _)| *key)
         .process(Sum { sum: ValueState::new("sum") })
         .uid("sums")
-        .rebalance()
-        .process(Once)
-        .uid("once")
-        .sink_to("out", MemorySink(Arc::clone(target)))
-        .uid("out");
+}
+
+/// Operators with cursors in every place: behind the source, behind a key, before the sink.
+fn sums(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environment {
+    let env = environment(parallelism);
+    summed(&env, tap).rebalance().process(Once).uid("once").sink_to("out", MemorySink(Arc::clone(target))).uid("out");
     env
 }
 
@@ -273,13 +273,7 @@ fn a_job_that_fails_goes_on_from_rows_in_flight() {
 /// The end of the job runs once, whatever the parallelism: with one subtask of the others it is in their chain.
 fn sums_into_one(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environment {
     let env = environment(parallelism);
-    env.from_source("numbers", tapped(tap, |split, n| (split * 7 + n % 7, n)))
-        .uid("numbers")
-        .flat_map(|(key, n), out| out.extend((0..3).map(|copy| (key, n, copy))))
-        .uid("copies")
-        .key_by(|(key, _, _)| *key)
-        .process(Sum { sum: ValueState::new("sum") })
-        .uid("sums")
+    summed(&env, tap)
         .process(Once)
         .uid("once")
         .set_parallelism(1)
