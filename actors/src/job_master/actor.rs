@@ -12,6 +12,7 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use super::cleaning::{Cleaner, Cleanings};
 use super::deployment::{Blueprint, Member, Nodes, OfferedNode};
 use super::enumerators::Enumerators;
 use super::handle::{JobOutcome, Requested};
@@ -31,6 +32,8 @@ pub struct JobArguments {
     pub blueprint: Blueprint,
     /// Its log, sealed for this epoch.
     pub ledger: Box<Ledger>,
+    /// Knows its files.
+    pub cleaner: Box<Cleaner>,
     /// Settings of its checkpoints.
     pub checkpoints: CheckpointOptions,
     /// Checkpoints in the log that can be restored.
@@ -78,6 +81,7 @@ pub(super) struct Waiting {
 pub struct JobMasterState {
     pub(super) blueprint: Blueprint,
     pub(super) ledger: Option<Box<Ledger>>,
+    pub(super) cleanings: Cleanings,
     pub(super) coordinator: Coordinator,
     pub(super) job: Job,
     pub(super) members: BTreeMap<SubtaskId, Member>,
@@ -156,7 +160,7 @@ impl Actor for JobMaster {
 
 impl JobMasterState {
     fn new(myself: &ActorRef<JobMasterMessage>, arguments: JobArguments) -> Self {
-        let JobArguments { blueprint, ledger, checkpoints, retained, job, restore, .. } = arguments;
+        let JobArguments { blueprint, ledger, cleaner, checkpoints, retained, job, restore, .. } = arguments;
         let now_ms = blueprint.world.clock.now_ms();
         let scope = JobScope { job: blueprint.job, name: blueprint.graph.name.clone() };
         let metrics = blueprint.world.registry.job(&scope);
@@ -166,6 +170,7 @@ impl JobMasterState {
         arguments.nodes.into_iter().for_each(|node| nodes.add(node, myself));
         Self {
             ledger: Some(ledger),
+            cleanings: Cleanings::new(cleaner),
             coordinator: Coordinator::new(checkpoints, retained),
             job: Job::new(epoch, job, now_ms),
             members: BTreeMap::new(),
@@ -234,6 +239,8 @@ impl JobMasterState {
                 self.ledger = Some(ledger);
                 self.ledger_free(myself);
             }
+            JobMasterMessage::Clean(cleaning) => self.clean(myself, *cleaning),
+            JobMasterMessage::CleanerBack(cleaner) => self.cleaner_back(myself, cleaner),
             JobMasterMessage::LedgerFree => self.ledger_free(myself),
             JobMasterMessage::Tick(due_ms) => {
                 let mut commands = Vec::new();

@@ -21,7 +21,7 @@ use super::actor::{Canceling, JobMasterState, Waiting};
 use super::enumerators::{Assignment, Discovery, Enumerators};
 use super::handle::Requested;
 use super::message::JobMasterMessage;
-use super::prepare::prepare;
+use super::prepare::{prepare, strays};
 use super::records::{RecordWork, manifest};
 use super::report::SubtaskStatus;
 use super::restore::{RestorePlan, Restored, plan};
@@ -181,6 +181,7 @@ impl JobMasterState {
         world.blocking.clone().run(Box::new(move || {
             let prepared =
                 prepare(&mut ledger, attempt, given, fallback, consent, look).and_then(|(restored, messages)| {
+                    drop(myself.cast(JobMasterMessage::Clean(Box::new(strays(&ledger, attempt, restored.as_ref())))));
                     let mut plan = caught(|| plan(&graph, restored, &world.blobs, allow))??;
                     plan.messages.extend(messages);
                     Ok(plan)

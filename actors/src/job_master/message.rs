@@ -10,6 +10,7 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 use ractor::RpcReplyPort;
 
+use super::cleaning::{Cleaner, Cleaning};
 use super::deployment::OfferedNode;
 use super::enumerators::Discovery;
 use super::handle::{JobOutcome, Requested};
@@ -38,6 +39,10 @@ pub enum JobMasterMessage {
     TerminalRecorded(Box<TerminalRecorded>),
     /// The ledger is back from preparing a deployment.
     LedgerBack(Box<Ledger>),
+    /// A record has made files unreachable.
+    Clean(Box<Cleaning>),
+    /// The cleaner is back.
+    CleanerBack(Box<Cleaner>),
     /// Something that waits for the ledger may try again.
     LedgerFree,
     /// The coordinator wanted to be woken at this time. The time of day may say that it is earlier: it is not to wait

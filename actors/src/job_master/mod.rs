@@ -7,12 +7,14 @@
 //! - [`restore`]: what each subtask gets of a manifest
 //! - [`enumerators`]: splits on their way to readers, in order with the triggers
 //! - [`recording`]: records on their way, and what follows
-//! - [`records`]: manifests, the job's log, savepoints, retention
+//! - [`records`]: manifests, the job's log, savepoints
+//! - [`cleaning`]: files that nothing needs any more
 //! - [`report`]: what REST shows
 //! - [`handle`]: what callers hold
 
 pub mod actor;
 pub mod carry_out;
+pub mod cleaning;
 pub mod deployment;
 pub mod enumerators;
 pub mod handle;

@@ -8,11 +8,11 @@ use millstream_runtime::ids::{AttemptId, AttemptNumber};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::log::{
-    AppendOutcome, Look, RecordKind, Restorable, RetainedCheckpoint, newest_usable, read_manifest, remove_strays,
-    segments,
+    AppendOutcome, Look, RecordKind, Restorable, RetainedCheckpoint, newest_usable, read_manifest, segments,
 };
 use millstream_state::segment::SegmentReader;
 
+use super::cleaning::Cleaning;
 use super::records::Ledger;
 use super::restore::Restored;
 
@@ -46,7 +46,6 @@ pub fn prepare(
             savepoint: savepoint.map(|restored| restored.path.clone()),
         },
     )?;
-    messages.extend(clean_up(ledger, attempt, restored.as_ref()));
     Ok((restored, messages))
 }
 
@@ -102,28 +101,22 @@ fn may_have_committed(blobs: &Arc<dyn BlobStore>, passed: &[RetainedCheckpoint])
     passed.iter().any(|retained| listed(retained).unwrap_or(true))
 }
 
-/// Removes what the job has left behind and no retained checkpoint needs, once the record of its end is durable.
-pub fn clean_up_at_the_end(ledger: &mut Ledger) -> Option<String> {
+/// What the job leaves behind that no retained checkpoint needs, once the record of its end is durable.
+#[must_use]
+pub fn strays_at_the_end(ledger: &Ledger) -> Option<Cleaning> {
     let AttemptId { epoch, attempt } = ledger.log.state().attempt?;
-    clean_up(ledger, AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) }, None)
+    Some(strays(ledger, AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) }, None))
 }
 
-/// Removes what older attempts have left behind, once the record of this one is durable.
-fn clean_up(ledger: &mut Ledger, attempt: AttemptId, restored: Option<&Restored>) -> Option<String> {
-    let mut keep = ledger.retention.reachable();
-    if let Some(restored) = restored {
-        keep.extend(segments(&restored.manifest).map(|segment| segment.path.clone()));
+/// What older attempts have left behind, once the record of this one is durable.
+#[must_use]
+pub fn strays(ledger: &Ledger, attempt: AttemptId, restored: Option<&Restored>) -> Cleaning {
+    let restored = restored.into_iter().flat_map(|restored| segments(&restored.manifest));
+    Cleaning::Strays {
+        attempt,
+        retained: ledger.log.state().retained.clone(),
+        restored: restored.map(|segment| segment.path.clone()).collect(),
     }
-    for retained in ledger.log.state().retained.clone() {
-        keep.insert(retained.manifest.path.clone());
-        if let Ok(manifest) = read_manifest(&*ledger.blobs, &retained.manifest) {
-            keep.extend(segments(&manifest).map(|segment| segment.path.clone()));
-            ledger.retention.add(&retained.manifest, &manifest);
-        }
-    }
-    remove_strays(&*ledger.blobs, ledger.job, attempt, &keep)
-        .err()
-        .map(|error| format!("files of older attempts could not be removed, they only take space: {error}"))
 }
 
 /// A deployment before this one may have ended before it was known whether its record was written; no other could follow.

@@ -10,7 +10,7 @@ use ractor::ActorRef;
 use super::actor::{JobMasterState, Releasing};
 use super::handle::JobOutcome;
 use super::message::JobMasterMessage;
-use super::prepare::clean_up_at_the_end;
+use super::prepare::strays_at_the_end;
 use super::records::{Outcome, RecordOutcome, TerminalRecorded};
 use crate::metrics::job::Availability;
 use crate::protocol::ToTaskManager;
@@ -32,8 +32,11 @@ impl JobMasterState {
     }
 
     pub(super) async fn recorded(&mut self, myself: &Myself, recorded: RecordOutcome) {
-        let RecordOutcome { ledger, work, outcome } = recorded;
+        let RecordOutcome { ledger, mut work, outcome } = recorded;
         self.ledger = Some(ledger);
+        if let Some(cleaning) = work.made_unreachable() {
+            self.clean(myself, cleaning);
+        }
         let checkpoint = work.checkpoint();
         let now_ms = self.now_ms();
         let mut commands = Vec::new();
@@ -82,11 +85,6 @@ impl JobMasterState {
         let myself = myself.clone();
         self.blueprint.world.blocking.run(Box::new(move || {
             let outcome = ledger.write_terminal(state);
-            if matches!(outcome, Ok(AppendOutcome::Written(_)))
-                && let Some(problem) = clean_up_at_the_end(&mut ledger)
-            {
-                tracing::warn!("{problem}");
-            }
             drop(myself.cast(JobMasterMessage::TerminalRecorded(Box::new(TerminalRecorded { ledger, outcome }))));
         }));
     }
@@ -101,6 +99,9 @@ impl JobMasterState {
         let mut commands = Vec::new();
         match recorded.outcome {
             Ok(AppendOutcome::Written(_)) => {
+                if let Some(strays) = self.ledger.as_deref().and_then(strays_at_the_end) {
+                    self.clean(myself, strays);
+                }
                 self.job.terminal_recorded(now_ms, &mut commands);
             }
             Ok(AppendOutcome::Deposed { .. }) => {
@@ -139,8 +140,14 @@ impl JobMasterState {
         self.reached_terminal_when_released();
     }
 
-    fn reached_terminal_when_released(&mut self) {
-        if let Some(Releasing { status, .. }) = self.releasing.take_if(|releasing| releasing.on.is_empty()) {
+    /// Nor is anybody told before the files are gone that nobody needs: the next run, or the end of the process, would
+    /// leave them there. Another leader does not wait for that.
+    pub(super) fn reached_terminal_when_released(&mut self) {
+        let cleaned = self.cleanings.are_done();
+        let is_over = |releasing: &mut Releasing| {
+            releasing.on.is_empty() && (cleaned || releasing.status == JobStatus::Suspended)
+        };
+        if let Some(Releasing { status, .. }) = self.releasing.take_if(is_over) {
             self.reached_terminal(status);
         }
     }

@@ -1,4 +1,4 @@
-//! Manifests, the job's log, savepoints and retention: one write at a time on the blocking executor. Whoever writes
+//! Manifests, the job's log and savepoints: one write at a time on the blocking executor. Whoever writes
 //! holds the ledger; nothing is promised before its record is there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,19 +15,19 @@ use millstream_runtime::ports::store::BlobStore;
 use millstream_state::blob::{Location, Stores};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::log::{
-    AppendOutcome, JobLog, LogPosition, ManifestRef, RecordKind, RetainedCheckpoint, Retention, SavepointRef,
-    TerminalState, write_manifest,
+    AppendOutcome, JobLog, LogPosition, ManifestRef, RecordKind, RetainedCheckpoint, SavepointRef, TerminalState,
+    write_manifest,
 };
 use millstream_state::savepoint::write_savepoint;
 
-/// The log in the hands of its writer, with what is reachable through it.
+use super::cleaning::Cleaning;
+
+/// The log in the hands of its writer.
 pub struct Ledger {
     /// The job.
     pub job: JobId,
     /// The log.
     pub log: JobLog,
-    /// Which files are reachable.
-    pub retention: Retention,
     /// The store.
     pub blobs: Arc<dyn BlobStore>,
     /// Opens where savepoints go.
@@ -39,7 +39,7 @@ pub struct Ledger {
 /// A record to be written.
 pub struct RecordWork {
     record: Box<Record>,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// The folder of a savepoint.
     target: Option<String>,
     progress: Progress,
@@ -55,19 +55,34 @@ struct Progress {
     manifest: Option<(ManifestRef, Vec<RetainedCheckpoint>)>,
     /// The record of the completed checkpoint, once it is in the log.
     completed: Option<LogPosition>,
+    /// What that made unreachable has been told.
+    told: bool,
 }
 
 impl RecordWork {
     /// What the coordinator has collected, its manifest, and the folder of a savepoint.
     #[must_use]
     pub fn new(record: Box<Record>, manifest: Manifest, target: Option<String>) -> Self {
-        Self { record, manifest, target, progress: Progress::default() }
+        Self { record, manifest: Arc::new(manifest), target, progress: Progress::default() }
     }
 
     /// The checkpoint that it records.
     #[must_use]
     pub fn checkpoint(&self) -> CheckpointId {
         self.record.checkpoint
+    }
+
+    /// What may be deleted now that the record of a completed checkpoint is in the log; told once.
+    pub fn made_unreachable(&mut self) -> Option<Cleaning> {
+        let (reference, retained) = self.progress.manifest.as_ref()?;
+        if self.progress.completed.is_none() || std::mem::replace(&mut self.progress.told, true) {
+            return None;
+        }
+        Some(Cleaning::After {
+            reference: reference.clone(),
+            manifest: Arc::clone(&self.manifest),
+            retained: retained.clone(),
+        })
     }
 }
 
@@ -189,7 +204,7 @@ impl Ledger {
         Ok(Outcome::Written { location, position: written })
     }
 
-    /// Records that the checkpoint is complete, and deletes what that made unreachable.
+    /// Records that the checkpoint is complete.
     fn complete_checkpoint(&mut self, work: &mut RecordWork) -> Result<AppendOutcome, PortError> {
         if let Some(position) = work.progress.completed {
             return Ok(AppendOutcome::Written(position));
@@ -202,16 +217,12 @@ impl Ledger {
                 (manifest, retained)
             }
         };
-        let (reference, retained) = work.progress.manifest.insert((reference, retained));
+        let (_, retained) = work.progress.manifest.insert((reference, retained));
         let checkpoint = work.record.checkpoint;
         let outcome = self.log.append(RecordKind::CheckpointCompleted { checkpoint, retained: retained.clone() })?;
         let AppendOutcome::Written(position) = outcome else { return Ok(outcome) };
         work.progress.completed = Some(position);
         self.failpoints.hit("before-commit");
-        self.retention.add(reference, &work.manifest);
-        if let (_, Some(error)) = self.retention.collect(&*self.blobs, retained, &BTreeSet::new()) {
-            tracing::warn!("files of old checkpoints could not be deleted, they are tried again later: {error}");
-        }
         Ok(outcome)
     }
 

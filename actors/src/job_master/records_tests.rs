@@ -21,14 +21,7 @@ fn ledger(blobs: &MemoryBlobs) -> Ledger {
     let mut log = JobLog::open(Arc::clone(&store), job(), Epoch(1), WriterNonce([1; 16]), Failpoints::none())
         .expect("an empty log opens");
     assert!(matches!(log.seal(), Ok(AppendOutcome::Written(_))));
-    Ledger {
-        job: job(),
-        log,
-        retention: Retention::new(job()),
-        blobs: store,
-        stores: Stores::default(),
-        failpoints: Failpoints::none(),
-    }
+    Ledger { job: job(), log, blobs: store, stores: Stores::default(), failpoints: Failpoints::none() }
 }
 
 fn work(purpose: Purpose, target: Option<String>) -> RecordWork {
@@ -118,4 +111,17 @@ fn a_checkpoint_in_doubt_is_never_called_failed_because_its_manifest_cannot_be_w
     blobs.fail_after(Operation::Put, 1, Fault::Refused);
     assert!(matches!(ledger.write(&mut work), Outcome::Written { .. }));
     assert_eq!(log(&blobs).retained.len(), 1);
+}
+
+#[test]
+fn nothing_is_deleted_before_a_checkpoint_is_told_complete() {
+    let blobs = MemoryBlobs::new();
+    let mut ledger = ledger(&blobs);
+    let mut work = work(Purpose::Checkpoint, None);
+    lose_append(&blobs, 1, Fault::DoneButError);
+    assert!(matches!(ledger.write(&mut work), Outcome::Undecided(_)));
+    assert!(work.made_unreachable().is_none(), "its record may not be there");
+    assert!(matches!(ledger.write(&mut work), Outcome::Written { .. }));
+    assert_eq!(blobs.calls(Operation::Delete), 0);
+    assert!(work.made_unreachable().is_some() && work.made_unreachable().is_none(), "told once");
 }

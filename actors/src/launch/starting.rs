@@ -13,11 +13,12 @@ use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::blob::Location;
 use millstream_state::local::NodeFolder;
-use millstream_state::log::{JobLog, JobRecord, LogState, Retention, read_manifest};
+use millstream_state::log::{JobLog, JobRecord, LogState, read_manifest};
 use millstream_state::savepoint::read_savepoint;
 use ractor::Actor;
 
 use super::{LaunchOptions, Launched, StartFrom};
+use crate::job_master::cleaning::Cleaner;
 use crate::job_master::deployment::{Blueprint, OfferedNode};
 use crate::job_master::records::Ledger;
 use crate::job_master::restore::Restored;
@@ -78,7 +79,6 @@ impl Starting {
         let ledger = Box::new(Ledger {
             job,
             log,
-            retention: Retention::new(job),
             blobs: Arc::clone(blobs),
             stores: options.stores.clone(),
             failpoints: options.failpoints.clone(),
@@ -95,6 +95,7 @@ impl Starting {
         let channels = ChannelOptions { credit: options.credit, batch };
         let arguments = JobArguments {
             blueprint: Blueprint { job, graph, record, channels, fold_lag: options.fold_lag, world },
+            cleaner: Box::new(Cleaner::new(job, Arc::clone(&ledger.blobs))),
             ledger,
             checkpoints: options.checkpoints,
             retained,

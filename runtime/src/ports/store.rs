@@ -44,6 +44,12 @@ pub trait BlobStore: Send + Sync {
     /// When the store refuses.
     fn delete(&self, path: &str) -> Result<(), PortError>;
 
+    /// Removes blobs in as few requests as the store allows; missing ones are fine. Answers one result a path, in order;
+    /// a store that stops answering ends it early, with its error last, and what follows was not tried.
+    fn delete_each(&self, paths: &[String]) -> Vec<Result<(), PortError>> {
+        one_by_one(paths, |path| self.delete(path))
+    }
+
     /// Names of all blobs below a prefix, sorted. Never on a hot path.
     ///
     /// # Errors
@@ -55,6 +61,20 @@ pub trait BlobStore: Send + Sync {
     /// # Errors
     /// When the store refuses; calling again goes on.
     fn delete_all(&self, prefix: &str) -> Result<(), PortError> {
-        self.list(prefix)?.iter().try_for_each(|path| self.delete(path))
+        self.delete_each(&self.list(prefix)?).into_iter().collect()
     }
+}
+
+/// [`BlobStore::delete_each`] for a store that deletes one blob a request.
+pub fn one_by_one(
+    paths: &[String],
+    mut delete: impl FnMut(&str) -> Result<(), PortError>,
+) -> Vec<Result<(), PortError>> {
+    let mut refused = false;
+    let until_refused = paths.iter().map_while(|path| {
+        let result = (!refused).then(|| delete(path))?;
+        refused = result.is_err();
+        Some(result)
+    });
+    until_refused.collect()
 }

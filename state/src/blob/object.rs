@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use futures::executor::block_on;
+use futures::{StreamExt, TryStreamExt, stream};
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::store::{BlobStore, Created};
+use millstream_runtime::ports::store::{BlobStore, Created, one_by_one};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
@@ -16,10 +16,15 @@ use super::answer;
 /// Blobs above this size go up in parts of it, so that a copy of the whole is never held.
 pub const PART_BYTES: usize = 32 << 20;
 
+/// Blobs that one request deletes: what S3 allows.
+const DELETED_AT_ONCE: usize = 1_000;
+
 /// A checkpoint store in an object store.
 #[derive(Clone, Debug)]
 pub struct ObjectBlobs {
     store: Arc<dyn ObjectStore>,
+    /// The same store, deleting many blobs with one request.
+    in_bulk: Option<Arc<dyn ObjectStore>>,
     /// For messages: where it is.
     place: String,
 }
@@ -28,7 +33,13 @@ impl ObjectBlobs {
     /// Blobs in `store`, called `place` in messages.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, place: impl Into<String>) -> Self {
-        Self { store, place: place.into() }
+        Self { store, in_bulk: None, place: place.into() }
+    }
+
+    /// Deletes many blobs with one request through `store`, where that is known there.
+    #[must_use]
+    pub fn deleting_in_bulk(self, store: Arc<dyn ObjectStore>) -> Self {
+        Self { in_bulk: Some(store), ..self }
     }
 
     pub(super) fn path(&self, path: &str) -> Result<Path, PortError> {
@@ -42,6 +53,27 @@ impl ObjectBlobs {
         match answer::advice(&reason) {
             Some(advice) => PortError::retry(format!("{message}; {advice}")),
             None => PortError::retry(message),
+        }
+    }
+
+    /// Deletes some in one request. `None` when that cannot be done or failed as a whole, which says nothing about
+    /// single blobs.
+    fn delete_at_once(&self, paths: &[String]) -> Option<Vec<Result<(), PortError>>> {
+        let store = self.in_bulk.as_ref()?;
+        let locations = paths.iter().map(|path| self.path(path).ok()).collect::<Option<Vec<_>>>()?;
+        let results = store.delete_stream(stream::iter(locations).map(Ok).boxed()).collect::<Vec<_>>();
+        let results = block_on(results);
+        let whole = results.len() == paths.len();
+        whole.then(|| {
+            results.into_iter().zip(paths).map(|(result, path)| self.deleted(path, result.map(drop))).collect()
+        })
+    }
+
+    fn deleted(&self, path: &str, result: object_store::Result<()>) -> Result<(), PortError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error @ Error::NotFound { .. }) if !answer::is_missing_bucket(&error) => Ok(()),
+            Err(error) => Err(self.failed("deleting", path, &error)),
         }
     }
 
@@ -152,11 +184,24 @@ impl BlobStore for ObjectBlobs {
 
     fn delete(&self, path: &str) -> Result<(), PortError> {
         let location = self.path(path)?;
-        match block_on(self.store.delete(&location)) {
-            Ok(()) => Ok(()),
-            Err(error @ Error::NotFound { .. }) if !answer::is_missing_bucket(&error) => Ok(()),
-            Err(error) => Err(self.failed("deleting", path, &error)),
+        self.deleted(path, block_on(self.store.delete(&location)))
+    }
+
+    fn delete_each(&self, paths: &[String]) -> Vec<Result<(), PortError>> {
+        let mut results = Vec::with_capacity(paths.len());
+        for some in paths.chunks(DELETED_AT_ONCE) {
+            // Not every store that speaks S3 knows how to delete many: such a one deletes them one by one.
+            let of_some = match some {
+                [one] => vec![self.delete(one)],
+                many => self.delete_at_once(many).unwrap_or_else(|| one_by_one(many, |path| self.delete(path))),
+            };
+            let goes_on = of_some.len() == some.len();
+            results.extend(of_some);
+            if !goes_on {
+                break;
+            }
         }
+        results
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, PortError> {

@@ -53,11 +53,22 @@ impl fmt::Debug for S3Options {
 pub(super) fn open(options: &S3Options, bucket: &str, prefix: &str) -> Result<ObjectBlobs, PortError> {
     let place = if prefix.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{prefix}") };
     let refused = |error: String| PortError::fix_input(format!("{place} cannot be used: {error}"));
-    let client = client(options, bucket).map_err(refused)?;
-    Ok(ObjectBlobs::new(Arc::new(PrefixStore::new(client, prefix)), place))
+    let single = client(options, bucket, Deleting::OneByOne).map_err(refused)?;
+    let bulk = client(options, bucket, Deleting::InBulk).map_err(refused)?;
+    let blobs = ObjectBlobs::new(Arc::new(PrefixStore::new(single, prefix)), place.clone());
+    Ok(blobs.deleting_in_bulk(Arc::new(PrefixStore::new(bulk, prefix))))
 }
 
-fn client(options: &S3Options, bucket: &str) -> Result<AmazonS3, String> {
+/// How a client deletes: a client that can delete in bulk does so for a single blob as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deleting {
+    /// As every store knows it.
+    OneByOne,
+    /// Up to a thousand with one request.
+    InBulk,
+}
+
+fn client(options: &S3Options, bucket: &str, deleting: Deleting) -> Result<AmazonS3, String> {
     let mut builder = AmazonS3Builder::from_env();
     match (&options.access_key, &options.secret_key) {
         (Some(id), Some(secret)) => builder = builder.with_access_key_id(id).with_secret_access_key(secret),
@@ -82,7 +93,7 @@ fn client(options: &S3Options, bucket: &str) -> Result<AmazonS3, String> {
     builder
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(by_host)
-        .with_disable_bulk_delete(true)
+        .with_disable_bulk_delete(deleting == Deleting::OneByOne)
         .with_retry(once)
         .with_http_connector(connector(options)?)
         .build()

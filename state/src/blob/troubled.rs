@@ -79,6 +79,13 @@ impl BlobStore for TroubledBlobs {
         self.begin(false, path)?;
         self.blobs.delete(path)
     }
+    fn delete_each(&self, paths: &[String]) -> Vec<Result<(), PortError>> {
+        let Some(first) = paths.first() else { return Vec::new() };
+        match self.begin(false, first) {
+            Ok(()) => self.blobs.delete_each(paths),
+            Err(error) => vec![Err(error)],
+        }
+    }
     fn list(&self, prefix: &str) -> Result<Vec<String>, PortError> {
         self.begin(false, prefix)?;
         self.blobs.list(prefix)

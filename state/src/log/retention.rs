@@ -54,9 +54,9 @@ impl Retention {
     }
 
     /// Deletes what is unreachable once the record that keeps exactly `retained` is durable. `pending` are segments
-    /// that a later checkpoint may still name. The first file that cannot be deleted ends it, since a store that is away
-    /// lets each one wait, and whoever waits for the checkpoint with them; what is left is tried again with the next record, and
-    /// last what was refused before. Answers the number deleted and the error.
+    /// that a later checkpoint may still name. A store that is away ends it, since it would let each file wait; what is
+    /// left is tried again with the next record, and last what was refused before. Answers the number deleted and the first
+    /// error.
     pub fn collect(
         &mut self,
         blobs: &dyn BlobStore,
@@ -66,17 +66,23 @@ impl Retention {
         let kept: BTreeSet<CheckpointId> = retained.iter().map(|retained| retained.checkpoint).collect();
         self.checkpoints.retain(|checkpoint, _| kept.contains(checkpoint));
         self.add_pending(pending.iter().cloned());
-        let mut deleted = 0;
-        for path in self.unreachable(pending) {
-            if let Err(error) = blobs.delete(&path) {
-                self.refused.insert(path);
-                return (deleted, Some(error));
+        let paths = self.unreachable(pending);
+        let results = blobs.delete_each(&paths);
+        let (mut deleted, mut first_error) = (0, None);
+        for (path, result) in paths.into_iter().zip(results) {
+            match result {
+                Ok(()) => {
+                    self.refused.remove(&path);
+                    self.known.remove(&path);
+                    deleted += 1;
+                }
+                Err(error) => {
+                    self.refused.insert(path);
+                    first_error.get_or_insert(error);
+                }
             }
-            self.refused.remove(&path);
-            self.known.remove(&path);
-            deleted += 1;
         }
-        (deleted, None)
+        (deleted, first_error)
     }
 
     fn unreachable(&self, pending: &BTreeSet<String>) -> Vec<String> {
@@ -106,15 +112,11 @@ pub fn remove_strays(
     current: AttemptId,
     keep: &BTreeSet<String>,
 ) -> Result<Vec<String>, PortError> {
-    let mut deleted = Vec::new();
+    let mut strays = Vec::new();
     for folder in [names::segment_folder(job), names::manifest_folder(job)] {
-        for path in blobs.list(&folder)? {
-            let is_older = names::attempt_of(&path).is_some_and(|attempt| attempt < current);
-            if is_older && !keep.contains(&path) {
-                blobs.delete(&path)?;
-                deleted.push(path);
-            }
-        }
+        let is_older = |path: &String| names::attempt_of(path).is_some_and(|attempt| attempt < current);
+        strays.extend(blobs.list(&folder)?.into_iter().filter(|path| is_older(path) && !keep.contains(path)));
     }
-    Ok(deleted)
+    blobs.delete_each(&strays).into_iter().collect::<Result<(), _>>()?;
+    Ok(strays)
 }

@@ -88,6 +88,21 @@ fn everything_below_a_prefix_goes_at_once() {
 }
 
 #[test]
+fn many_are_deleted_together_whether_they_are_there_or_not() {
+    of_all_kinds(|name, blobs| {
+        for path in ["a/1", "a/2", "b/3"] {
+            blobs.put(path, &[b"content"]).expect(name);
+        }
+        let paths = ["a/1", "a/none", "b/3"].map(str::to_string);
+        let results = blobs.delete_each(&paths);
+        assert!(results.len() == 3 && results.iter().all(Result::is_ok), "{name}: {results:?}");
+        assert!(blobs.delete_each(&[]).is_empty(), "{name}");
+        assert_eq!(blobs.list("a").expect(name), ["a/2"], "{name}");
+        assert_eq!(blobs.list("b").expect(name), Vec::<String>::new(), "{name}");
+    });
+}
+
+#[test]
 fn only_the_first_of_two_creators_wins() {
     of_all_kinds(|name, blobs| {
         assert_eq!(blobs.put_if_absent("log/1", b"first").expect(name), Created::Yes, "{name}");

@@ -120,3 +120,26 @@ fn a_conditional_create_is_never_repeated() {
     let (stores, _requests) = server(&[Status(412, "")]);
     assert_eq!(open(&stores).put_if_absent("a", b"1").expect("answers"), Created::AlreadyExists);
 }
+
+#[test]
+fn many_blobs_go_with_one_request_or_one_by_one_where_that_is_not_known() {
+    const DELETED: &str =
+        "<DeleteResult><Deleted><Key>p/a</Key></Deleted><Deleted><Key>p/b</Key></Deleted></DeleteResult>";
+    const ONE_REFUSED: &str = "<DeleteResult><Deleted><Key>p/a</Key></Deleted><Error><Key>p/b</Key><Code>AccessDenied</Code><Message>No</Message></Error></DeleteResult>";
+    const UNKNOWN: &str = "<Error><Code>NotImplemented</Code><Message>Not here</Message></Error>";
+    let paths = ["a", "b"].map(str::to_string);
+    let (stores, requests) = server(&[Status(503, SLOW_DOWN), Status(200, DELETED)]);
+    assert!(open(&stores).delete_each(&paths).iter().all(Result::is_ok));
+    assert!(requests.iter().take(2).all(|request| request.starts_with("POST ")), "repeated, and no more");
+
+    let (stores, _requests) = server(&[Status(200, ONE_REFUSED)]);
+    let results = open(&stores).delete_each(&paths);
+    assert!(results[0].is_ok() && results[1].as_ref().expect_err("refused").message.contains("AccessDenied"));
+
+    let (stores, requests) = server(&[Status(501, UNKNOWN), Status(204, ""), Status(403, DENIED)]);
+    let results = open(&stores).delete_each(&paths);
+    assert!(results.len() == 2 && results[0].is_ok() && results[1].is_err(), "{results:?}");
+    let methods: Vec<_> =
+        requests.iter().take(3).map(|request| request.split(' ').next().map(str::to_string)).collect();
+    assert_eq!(methods, ["POST", "DELETE", "DELETE"].map(|method| Some(method.to_string())));
+}
