@@ -9,6 +9,7 @@ use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{CheckpointId, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::job::RestartOptions;
+use millstream_runtime::job::placement::LoadBalance;
 use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
@@ -79,6 +80,8 @@ pub struct LaunchOptions {
     pub batch_bytes: usize,
     /// Completed checkpoints folded into the local store together; `None` keeps no local store.
     pub fold_lag: Option<u32>,
+    /// How subtasks are shared out to nodes.
+    pub balance: LoadBalance,
     /// Settings shown by REST and kept in manifests.
     pub properties: Vec<(String, String)>,
     /// Whether output that does not belong to what the job starts from is replaced (where the start is anew) or makes
@@ -107,6 +110,7 @@ impl LaunchOptions {
             batch_rows: millstream_runtime::batch::DEFAULT_BATCH_ROWS,
             batch_bytes: millstream_runtime::batch::DEFAULT_BATCH_BYTES,
             fold_lag: Some(4),
+            balance: LoadBalance::default(),
             properties: Vec::new(),
             guard_output: false,
             failpoints: Failpoints::none(),

@@ -66,6 +66,32 @@ impl Value for Scheduler {
     }
 }
 
+/// How subtasks are shared out to task managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadBalanceMode {
+    /// One after the other is filled.
+    MinResources,
+    /// As many slots of each.
+    Slots,
+    /// As many subtasks on each.
+    Tasks,
+}
+
+impl Value for LoadBalanceMode {
+    const TYPE: &'static str = "Enum";
+    const FORM: &'static str = "SLOTS, TASKS, MIN_RESOURCES or NONE";
+
+    fn parse(text: &str) -> Option<Self> {
+        match normal(text).as_str() {
+            "slots" => Some(Self::Slots),
+            "tasks" => Some(Self::Tasks),
+            // Without a mode, task managers are taken in any order.
+            "min-resources" | "none" => Some(Self::MinResources),
+            _ => None,
+        }
+    }
+}
+
 impl Value for HighAvailability {
     const TYPE: &'static str = "Enum";
     const FORM: &'static str = "NONE or object-store (ZooKeeper and Kubernetes are not needed, nor supported)";

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::choice::{CheckpointMode, CheckpointRetention, HighAvailability, RestartStrategyKind, Scheduler};
+use crate::choice::{
+    CheckpointMode, CheckpointRetention, HighAvailability, LoadBalanceMode, RestartStrategyKind, Scheduler,
+};
 use crate::value::{
     Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
 };
@@ -236,6 +238,10 @@ keys! {
         /// Slots of a task manager: how many subtasks of each vertex it runs at the same time. `cores` is the number of
         /// processors.
         TASK_SLOTS: Parallelism = "taskmanager.numberOfTaskSlots", "cores";
+        /// How a job is shared out to task managers with more slots than it needs. `SLOTS`: as many slots of each. `TASKS`: also
+        /// as many subtasks on each, where vertices have less parallelism than the job. `MIN_RESOURCES`, or `NONE`: one after
+        /// the other is filled. Subtasks that were on a node already stay there. Flink's default is `NONE`.
+        LOAD_BALANCE: LoadBalanceMode = "taskmanager.load-balance.mode", "SLOTS";
         /// How jobs get along with slots. `adaptive`: a job runs with fewer subtasks while there are too few slots for all, and is
         /// scaled up when there are. `default`: it waits for all the slots that it wants.
         SCHEDULER: Scheduler = "jobmanager.scheduler", "adaptive";

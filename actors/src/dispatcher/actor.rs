@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use millstream_runtime::ids::{JobId, NodeId, NodeProcess};
 use millstream_runtime::job::JobStatus;
-use millstream_runtime::job::placement::Spreading;
 use millstream_runtime::job::slots::{Grant, SlotPool};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::{ClusterLog, ClusterRecord, JobLog, JobRecord, KnownJob, TakenJob, TerminalState};
@@ -105,8 +104,8 @@ impl Actor for Dispatcher {
         let mut state = DispatcherState {
             nodes: BTreeMap::new(),
             slots: match scheduling.adaptive {
-                true => SlotPool::new(Spreading::Spread).giving_parts(),
-                false => SlotPool::new(Spreading::Spread),
+                true => SlotPool::new(scheduling.balance).giving_parts(),
+                false => SlotPool::new(scheduling.balance),
             },
             scheduling,
             jobs: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeProcess};
+use millstream_runtime::job::placement::LoadBalance;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{JobRecord, KnownJob};
 use ractor::RpcReplyPort;
@@ -45,11 +46,13 @@ pub struct Scheduling {
     pub adaptive: bool,
     /// How long fewer slots than wanted must stay the same before a job is made to fit.
     pub stabilization: Duration,
+    /// How slots are taken from nodes when there are more than a job needs.
+    pub balance: LoadBalance,
 }
 
 impl Default for Scheduling {
     fn default() -> Self {
-        Self { adaptive: true, stabilization: Duration::from_secs(3) }
+        Self { adaptive: true, stabilization: Duration::from_secs(3), balance: LoadBalance::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millstream_runtime::checkpoint::coordinator::{Coordinator, Options as CheckpointOptions, RequestId, Retained};
 use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId};
+use millstream_runtime::job::placement::LoadBalance;
 use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_runtime::time::Timestamp;
@@ -52,6 +53,8 @@ pub struct JobArguments {
     pub properties: Vec<(String, String)>,
     /// The task managers it may use.
     pub nodes: Vec<OfferedNode>,
+    /// How its subtasks are shared out to them.
+    pub balance: LoadBalance,
     /// Locked until the job has ended, so that nobody else runs it meanwhile; for a job that has a folder of its own.
     pub node: Option<Arc<NodeFolder>>,
 }
@@ -166,7 +169,7 @@ impl JobMasterState {
         let metrics = blueprint.world.registry.job(&scope);
         let epoch = ledger.log.epoch();
         let jitter = blueprint.world.seed;
-        let mut nodes = Nodes::new(blueprint.job);
+        let mut nodes = Nodes::new(blueprint.job, arguments.balance);
         arguments.nodes.into_iter().for_each(|node| nodes.add(node, myself));
         Self {
             ledger: Some(ledger),

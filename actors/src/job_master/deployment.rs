@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, JobId, NodeId, NodeProcess, SubtaskId};
-use millstream_runtime::job::placement::{SlotOffer, Spreading, TooFewSlots, place};
+use millstream_runtime::job::placement::{LoadBalance, Places, SlotOffer, TooFewSlots, place};
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 use ractor::ActorRef;
@@ -117,13 +117,16 @@ pub struct OfferedNode {
 pub struct Nodes {
     job: JobId,
     nodes: BTreeMap<NodeId, (OfferedNode, Answers)>,
+    balance: LoadBalance,
+    /// Where the subtasks of the deployment before ran.
+    before: Places,
 }
 
 impl Nodes {
     /// None yet.
     #[must_use]
-    pub fn new(job: JobId) -> Self {
-        Self { job, nodes: BTreeMap::new() }
+    pub fn new(job: JobId, balance: LoadBalance) -> Self {
+        Self { job, nodes: BTreeMap::new(), balance, before: Places::new() }
     }
 
     /// A node may be used from now on; what it tells goes to the job master.
@@ -136,18 +139,23 @@ impl Nodes {
         self.nodes.insert(id, (node, answers));
     }
 
-    /// Places the subtasks of a graph on them.
+    /// Places the subtasks of a graph on them, and remembers it for the deployment after this one.
     ///
     /// # Errors
     /// When they have too few slots.
-    pub fn place(&self, graph: &JobGraph) -> Result<BTreeMap<SubtaskId, NodeProcess>, TooFewSlots> {
+    pub fn place(&mut self, graph: &JobGraph) -> Result<BTreeMap<SubtaskId, NodeProcess>, TooFewSlots> {
+        self.before = self.placed(graph)?;
+        let process = |(id, node): (&SubtaskId, &NodeId)| (*id, self.nodes[node].0.process.clone());
+        Ok(self.before.iter().map(process).collect())
+    }
+
+    fn placed(&self, graph: &JobGraph) -> Result<Places, TooFewSlots> {
         let offer = |(node, (offered, _)): (&NodeId, &(OfferedNode, Answers))| SlotOffer {
             node: node.clone(),
             slots: offered.slots,
         };
         let offers: Vec<SlotOffer> = self.nodes.iter().map(offer).collect();
-        let places = place(&graph.vertices, &offers, Spreading::default())?;
-        Ok(places.into_iter().map(|(id, node)| (id, self.nodes[&node].0.process.clone())).collect())
+        place(graph, &offers, &self.before, self.balance)
     }
 
     /// A process is lost; false when another one of its node is known already, or none.
@@ -161,7 +169,7 @@ impl Nodes {
     /// # Errors
     /// How many are missing.
     pub fn suffice(&self, graph: &JobGraph) -> Result<(), TooFewSlots> {
-        self.place(graph).map(drop)
+        self.placed(graph).map(drop)
     }
 
     /// All of them.

@@ -106,6 +106,7 @@ impl Starting {
             savepoint_dir: options.savepoint_dir.map(|dir| dir.to_string()),
             properties: options.properties,
             nodes,
+            balance: options.balance,
             node,
         };
         let (master, _joined) = Actor::spawn(None, JobMaster, arguments)

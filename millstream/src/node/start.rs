@@ -234,6 +234,7 @@ impl Ground {
             scheduling: Scheduling {
                 adaptive: self.configuration.get(&keys::SCHEDULER) == Scheduler::Adaptive,
                 stabilization: self.configuration.get(&keys::STABILIZATION),
+                balance: settings::load_balance(&self.configuration),
             },
         };
         drop(tokio::spawn(candidate.run(role)));

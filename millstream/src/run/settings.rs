@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_actors::launch::{LaunchOptions, StartFrom};
 use millstream_actors::view::cluster::ConfigEntry;
-use millstream_config::choice::{CheckpointMode, RestartStrategyKind};
+use millstream_config::choice::{CheckpointMode, LoadBalanceMode, RestartStrategyKind};
 use millstream_config::value::Limit;
 use millstream_config::{Configuration, Key, keys, secret};
 use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
@@ -15,6 +15,7 @@ use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::JobId;
 use millstream_runtime::job::RestartOptions;
+use millstream_runtime::job::placement::LoadBalance;
 use millstream_state::blob::{Location, S3Options, Stores};
 use millstream_state::failpoint::{self, Failpoints};
 
@@ -101,11 +102,21 @@ pub(crate) fn launch(
         batch_rows: configuration.get(&keys::BATCH_ROWS).get() as usize,
         batch_bytes: usize::try_from(configuration.get(&keys::BATCH_BYTES).0).unwrap_or(usize::MAX),
         fold_lag: Some(configuration.get(&keys::STATE_FOLD_LAG).get()),
+        balance: load_balance(configuration),
         properties: properties(parameters),
         guard_output: true,
         failpoints: failpoints()?,
         ..defaults
     })
+}
+
+/// How slots and subtasks are shared out to nodes.
+pub(crate) fn load_balance(configuration: &Configuration) -> LoadBalance {
+    match configuration.get(&keys::LOAD_BALANCE) {
+        LoadBalanceMode::MinResources => LoadBalance::MinResources,
+        LoadBalanceMode::Slots => LoadBalance::Slots,
+        LoadBalanceMode::Tasks => LoadBalance::Tasks,
+    }
 }
 
 /// How stores are opened.

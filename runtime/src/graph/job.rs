@@ -122,3 +122,45 @@ impl JobGraph {
             .all(|(_, enumerator)| enumerator.is_bounded())
     }
 }
+
+#[cfg(test)]
+impl JobGraph {
+    /// A graph that cannot be run, only looked at: the parallelism of its vertices, and edges between them by index.
+    pub(crate) fn of_shape(vertices: &[u32], edges: &[(usize, usize, ShipStrategy)]) -> Self {
+        use super::stream::{NodeId, StreamGraph};
+
+        let plan = ChainPlan {
+            graph: Arc::new(StreamGraph::default()),
+            head: NodeId(0),
+            members: Vec::new(),
+            consumers: Vec::new(),
+        };
+        let plan = Arc::new(plan);
+        let vertex = |(index, parallelism): (usize, &u32)| JobVertex {
+            id: VertexId::from_name(&format!("v{index}")),
+            name: format!("v{index}"),
+            operators: vec![OperatorUid(format!("v{index}"))],
+            parallelism: *parallelism,
+            max_parallelism: 128,
+            enumerator: None,
+            plan: Arc::clone(&plan),
+        };
+        let edge = |&(source, target, strategy): &(usize, usize, ShipStrategy)| JobEdge {
+            name: format!("{source}-{target}"),
+            source,
+            output: edges.iter().filter(|edge| edge.0 == source).position(|edge| edge.1 == target).unwrap_or(0),
+            target,
+            input: 0,
+            strategy,
+            by_parallelism: false,
+        };
+        Self {
+            name: "shape".to_owned(),
+            vertices: vertices.iter().enumerate().map(vertex).collect(),
+            edges: edges.iter().map(edge).collect(),
+            without_uid: Vec::new(),
+            transaction_timeout: None,
+            types: Vec::new(),
+        }
+    }
+}

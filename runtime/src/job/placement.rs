@@ -1,10 +1,11 @@
-//! Which node each subtask runs on: slots and vertices in, places out. A pure function, so that a placement can be
+//! Which node each subtask runs on: slots and a graph in, places out. A pure function, so that a placement can be
 //! computed again from what it was made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::JobVertex;
-use crate::ids::{NodeId, SubtaskId, SubtaskIndex};
+use crate::graph::{JobGraph, JobVertex};
+use crate::ids::{NodeId, SubtaskId, SubtaskIndex, VertexId};
+use crate::key_group::key_group_range;
 
 /// What a node has to offer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,14 +16,16 @@ pub struct SlotOffer {
     pub slots: u32,
 }
 
-/// How slots are taken when more are free than the job needs.
+/// How slots are taken when more are free than the job needs, Flink's `taskmanager.load-balance.mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spreading {
+pub enum LoadBalance {
     /// One node after the other is filled: fewer links between subtasks.
-    Fill,
-    /// From all nodes alike (`cluster.evenly-spread-out-slots`): the load is shared.
+    MinResources,
+    /// From all nodes alike.
     #[default]
-    Spread,
+    Slots,
+    /// As with slots, and subtasks of narrow vertices go to the nodes with the fewest subtasks.
+    Tasks,
 }
 
 /// There are fewer slots than the job needs.
@@ -37,32 +40,159 @@ pub struct TooFewSlots {
     pub free: u32,
 }
 
-/// Places all subtasks. Subtask i of every vertex shares slot i, so a job takes as many slots as its widest vertex has
-/// subtasks, and a forward edge stays on its node.
+/// Where subtasks run, or ran.
+pub type Places = BTreeMap<SubtaskId, NodeId>;
+
+/// Places all subtasks. The subtasks of a slot are one of each vertex, so a job takes as many slots as its widest vertex has
+/// subtasks, and a forward edge stays on its node. A subtask goes where it ran `before`, or else where most of its key groups
+/// were, as long as that node has slots: there is its local state.
 ///
 /// # Errors
 /// When there are too few slots.
 pub fn place(
-    vertices: &[JobVertex],
+    graph: &JobGraph,
     offers: &[SlotOffer],
-    spreading: Spreading,
-) -> Result<BTreeMap<SubtaskId, NodeId>, TooFewSlots> {
-    let needed = vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(0);
-    let slots = take_slots(offers, needed, spreading)?;
-    let mut places = BTreeMap::new();
-    for vertex in vertices {
-        for (index, node) in (0..vertex.parallelism).zip(&slots) {
-            places.insert(SubtaskId { vertex: vertex.id, index: SubtaskIndex(index) }, node.clone());
+    before: &Places,
+    balance: LoadBalance,
+) -> Result<Places, TooFewSlots> {
+    let needed = graph.parallelism();
+    let columns = columns(graph);
+    let widest: Vec<&JobVertex> = graph.vertices.iter().filter(|vertex| vertex.parallelism == needed).collect();
+    let mut slots = Slots::take(&widest, needed, offers, before, balance)?;
+    for column in columns {
+        slots.place(&column, before, balance);
+    }
+    Ok(slots.places)
+}
+
+/// Vertices whose subtasks of one index stay together, joined by forward edges; the widest first.
+fn columns(graph: &JobGraph) -> Vec<Vec<&JobVertex>> {
+    let mut column: Vec<usize> = (0..graph.vertices.len()).collect();
+    for edge in graph.edges.iter().filter(|edge| edge.is_pointwise()) {
+        let (one, other) = (column[edge.source], column[edge.target]);
+        column.iter_mut().filter(|column| **column == one.max(other)).for_each(|column| *column = one.min(other));
+    }
+    let mut columns: BTreeMap<usize, Vec<&JobVertex>> = BTreeMap::new();
+    for (vertex, column) in graph.vertices.iter().zip(column) {
+        columns.entry(column).or_default().push(vertex);
+    }
+    let mut columns: Vec<_> = columns.into_values().collect();
+    columns.sort_by_key(|column| std::cmp::Reverse(column[0].parallelism));
+    columns
+}
+
+/// The slots of a job on their nodes, and what is in them so far.
+struct Slots {
+    nodes: Vec<NodeId>,
+    places: Places,
+}
+
+impl Slots {
+    /// Slot i is for subtask i of the widest vertices.
+    fn take(
+        widest: &[&JobVertex],
+        needed: u32,
+        offers: &[SlotOffer],
+        before: &Places,
+        balance: LoadBalance,
+    ) -> Result<Self, TooFewSlots> {
+        let mut free: BTreeMap<&NodeId, u32> = BTreeMap::new();
+        for offer in offers {
+            *free.entry(&offer.node).or_default() += offer.slots;
+        }
+        let mut slots: Vec<Option<NodeId>> = vec![None; needed as usize];
+        for (_, slot, node) in by_locality(widest, before) {
+            let left = free.get_mut(node).filter(|left| **left > 0);
+            if let (Some(left), None) = (left, &slots[slot]) {
+                *left -= 1;
+                slots[slot] = Some(node.clone());
+            }
+        }
+        let left: Vec<SlotOffer> =
+            free.into_iter().map(|(node, slots)| SlotOffer { node: node.clone(), slots }).collect();
+        let kept = slots.iter().flatten().count() as u32;
+        let others = take_slots(&left, needed - kept, balance)
+            .map_err(|TooFewSlots { free, .. }| TooFewSlots { needed, free: free + kept })?;
+        let mut others = others.into_iter();
+        let nodes = slots.into_iter().map(|slot| slot.or_else(|| others.next()).expect("so many were taken")).collect();
+        Ok(Self { nodes, places: Places::new() })
+    }
+
+    /// Puts each subtask of a column into a slot of its own.
+    fn place(&mut self, column: &[&JobVertex], before: &Places, balance: LoadBalance) {
+        let (parallelism, first) = (column[0].parallelism, column[0].id);
+        let is_widest = parallelism as usize == self.nodes.len();
+        let mut free: BTreeSet<usize> = (0..self.nodes.len()).collect();
+        let mut waiting = Vec::new();
+        // Those that can stay take their slots before others do.
+        for index in 0..parallelism {
+            let stays = subtasks(before, first).count() == parallelism as usize;
+            let node = before.get(&subtask(first, index)).filter(|_| stays && !is_widest);
+            match node.and_then(|node| free.iter().copied().find(|slot| self.nodes[*slot] == *node)) {
+                Some(slot) => self.fill(column, index, slot, &mut free),
+                None => waiting.push(index),
+            }
+        }
+        for index in waiting {
+            let same = index as usize;
+            let slot = match balance {
+                LoadBalance::Tasks if !is_widest => free.iter().copied().min_by_key(|slot| (self.load(*slot), *slot)),
+                LoadBalance::Tasks | LoadBalance::Slots | LoadBalance::MinResources => {
+                    free.get(&same).or(free.first()).copied()
+                }
+            };
+            self.fill(column, index, slot.expect("no vertex has more subtasks than there are slots"), &mut free);
         }
     }
-    Ok(places)
+
+    fn fill(&mut self, column: &[&JobVertex], index: u32, slot: usize, free: &mut BTreeSet<usize>) {
+        free.remove(&slot);
+        for vertex in column {
+            self.places.insert(subtask(vertex.id, index), self.nodes[slot].clone());
+        }
+    }
+
+    /// Subtasks on the node of a slot.
+    fn load(&self, slot: usize) -> usize {
+        self.places.values().filter(|node| **node == self.nodes[slot]).count()
+    }
+}
+
+/// Pairs of a slot and a node that has state of its subtasks, the most first.
+fn by_locality<'a>(widest: &[&JobVertex], before: &'a Places) -> Vec<(usize, usize, &'a NodeId)> {
+    let mut groups: BTreeMap<(usize, &NodeId), usize> = BTreeMap::new();
+    for vertex in widest {
+        let max = vertex.max_parallelism;
+        let was = u32::try_from(subtasks(before, vertex.id).count()).unwrap_or(u32::MAX);
+        for (old, node) in subtasks(before, vertex.id).filter(|(old, _)| old.index.0 < was && was <= u32::from(max)) {
+            let kept = key_group_range(max, was, old.index);
+            for index in 0..vertex.parallelism {
+                let range = key_group_range(max, vertex.parallelism, SubtaskIndex(index));
+                let common = usize::from(range.end.min(kept.end).saturating_sub(range.start.max(kept.start)));
+                if common > 0 {
+                    *groups.entry((index as usize, node)).or_default() += common;
+                }
+            }
+        }
+    }
+    let mut pairs: Vec<_> = groups.into_iter().map(|((slot, node), common)| (common, slot, node)).collect();
+    pairs.sort_by_key(|(common, slot, node)| (std::cmp::Reverse(*common), *slot, *node));
+    pairs
+}
+
+fn subtask(vertex: VertexId, index: u32) -> SubtaskId {
+    SubtaskId { vertex, index: SubtaskIndex(index) }
+}
+
+fn subtasks(places: &Places, vertex: VertexId) -> impl Iterator<Item = (SubtaskId, &NodeId)> {
+    places.range(subtask(vertex, 0)..=subtask(vertex, u32::MAX)).map(|(id, node)| (*id, node))
 }
 
 /// The node of each slot of a job that takes `needed` slots; offers in any order give the same answer.
 ///
 /// # Errors
 /// When there are too few.
-pub fn take_slots(offers: &[SlotOffer], needed: u32, spreading: Spreading) -> Result<Vec<NodeId>, TooFewSlots> {
+pub fn take_slots(offers: &[SlotOffer], needed: u32, balance: LoadBalance) -> Result<Vec<NodeId>, TooFewSlots> {
     let mut free: BTreeMap<&NodeId, u32> = BTreeMap::new();
     for offer in offers {
         *free.entry(&offer.node).or_default() += offer.slots;
@@ -75,10 +205,10 @@ pub fn take_slots(offers: &[SlotOffer], needed: u32, spreading: Spreading) -> Re
     while slots.len() < needed as usize {
         let most = free.values().copied().max().unwrap_or(0);
         for (node, left) in &mut free {
-            let take = match spreading {
-                Spreading::Fill => *left,
+            let take = match balance {
+                LoadBalance::MinResources => *left,
                 // Nodes with the most free slots first, so that loads become equal and stay so.
-                Spreading::Spread => u32::from(*left > 0 && *left == most),
+                LoadBalance::Slots | LoadBalance::Tasks => u32::from(*left > 0 && *left == most),
             };
             let take = take.min(needed - u32::try_from(slots.len()).expect("no more than needed"));
             slots.extend((0..take).map(|_| (*node).clone()));
@@ -91,41 +221,5 @@ pub fn take_slots(offers: &[SlotOffer], needed: u32, spreading: Spreading) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offers(slots: &[u32]) -> Vec<SlotOffer> {
-        let offer = |(index, slots): (usize, &u32)| SlotOffer { node: NodeId(format!("n{index}")), slots: *slots };
-        slots.iter().enumerate().map(offer).collect()
-    }
-
-    fn counts(slots: &[u32], needed: u32, spreading: Spreading) -> Vec<usize> {
-        let taken = take_slots(&offers(slots), needed, spreading).expect("enough");
-        assert_eq!(taken.len(), needed as usize);
-        (0..slots.len()).map(|index| taken.iter().filter(|node| node.0 == format!("n{index}")).count()).collect()
-    }
-
-    #[test]
-    fn slots_are_taken_from_all_nodes_alike_or_node_by_node() {
-        assert_eq!(counts(&[4, 4, 4], 6, Spreading::Spread), [2, 2, 2]);
-        assert_eq!(counts(&[4, 4, 4], 6, Spreading::Fill), [4, 2, 0]);
-        assert_eq!(counts(&[1, 4], 4, Spreading::Spread), [1, 3]);
-    }
-
-    #[test]
-    fn nodes_of_one_size_never_differ_by_more_than_one() {
-        for nodes in 1..5usize {
-            for needed in 0..=(nodes as u32 * 3) {
-                let counts = counts(&vec![3; nodes], needed, Spreading::Spread);
-                let (most, least) = (counts.iter().max().expect("nodes"), counts.iter().min().expect("nodes"));
-                assert!(most - least <= 1, "{counts:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn too_few_slots_are_told_with_both_numbers() {
-        let error = take_slots(&offers(&[1, 1]), 3, Spreading::Spread).expect_err("too few");
-        assert_eq!(error, TooFewSlots { needed: 3, free: 2 });
-    }
-}
+#[path = "placement_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::placement::{SlotOffer, Spreading, take_slots};
+use super::placement::{LoadBalance, SlotOffer, take_slots};
 use crate::ids::{JobId, NodeId, NodeProcess};
 
 /// What a job may use of a node from now on: all its slots there, with those it had before.
@@ -33,7 +33,7 @@ pub struct SlotPool {
     nodes: BTreeMap<NodeId, (NodeProcess, u32)>,
     /// In the order in which the jobs came: the first is served first.
     claims: Vec<Claim>,
-    spreading: Spreading,
+    balance: LoadBalance,
     /// Whether a job gets what there is when that is less than it lacks.
     partial: bool,
 }
@@ -41,8 +41,8 @@ pub struct SlotPool {
 impl SlotPool {
     /// Without nodes and jobs.
     #[must_use]
-    pub fn new(spreading: Spreading) -> Self {
-        Self { spreading, ..Self::default() }
+    pub fn new(balance: LoadBalance) -> Self {
+        Self { balance, ..Self::default() }
     }
 
     /// A job gets what there is, also when that is less than it lacks: for jobs that run with less.
@@ -146,7 +146,7 @@ impl SlotPool {
             let offers: Vec<SlotOffer> = self.nodes.keys().map(offer).collect();
             let free: u32 = offers.iter().map(|offer| offer.slots).sum();
             let missing = if self.partial { missing.min(free) } else { missing };
-            let Ok(taken) = take_slots(&offers, missing, self.spreading) else { continue };
+            let Ok(taken) = take_slots(&offers, missing, self.balance) else { continue };
             let mut touched: Vec<NodeId> = taken.clone();
             touched.dedup();
             let claim = &mut self.claims[index];
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_job_gets_all_that_it_wants_or_waits() {
-        let mut pool = SlotPool::new(Spreading::Spread);
+        let mut pool = SlotPool::new(LoadBalance::Slots);
         assert_eq!(pool.claim(job("one"), 3), []);
         assert_eq!(pool.join(process("a", 1), 2), []);
         assert_eq!(pool.free(&NodeId("a".to_owned())), 2, "nothing is held while it waits");
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_a_lost_process_had_is_taken_elsewhere_or_from_its_successor() {
-        let mut pool = SlotPool::new(Spreading::Spread);
+        let mut pool = SlotPool::new(LoadBalance::Slots);
         pool.join(process("a", 1), 2);
         pool.join(process("b", 1), 2);
         pool.claim(job("one"), 2);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_with_less_gets_what_there_is_and_the_rest_when_it_comes() {
-        let mut pool = SlotPool::new(Spreading::Spread).giving_parts();
+        let mut pool = SlotPool::new(LoadBalance::Slots).giving_parts();
         assert_eq!(pool.join(process("a", 1), 2), []);
         assert_eq!(pool.claim(job("one"), 3), [grant("one", process("a", 1), 2)]);
         assert_eq!(pool.claim(job("two"), 1), [], "the first is served first");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_job_that_wants_less_gives_slots_back_to_those_that_wait() {
-        let mut pool = SlotPool::new(Spreading::Spread);
+        let mut pool = SlotPool::new(LoadBalance::Slots);
         pool.join(process("a", 1), 2);
         pool.join(process("b", 1), 2);
         pool.claim(job("one"), 4);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn no_slot_is_given_twice_whatever_happens() {
-        let mut pool = SlotPool::new(Spreading::Spread);
+        let mut pool = SlotPool::new(LoadBalance::Slots);
         let mut random = 7u64;
         for _ in 0..2_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -180,7 +180,11 @@ impl Process {
             world: self.world.clone(),
             stopwatch: self.stopwatch,
             submissions: Arc::new(self.site.counting.clone()),
-            scheduling: Scheduling { adaptive: self.site.plan.adaptive, stabilization: STABILIZATION },
+            scheduling: Scheduling {
+                adaptive: self.site.plan.adaptive,
+                stabilization: STABILIZATION,
+                ..Scheduling::default()
+            },
         }
     }
 }
