@@ -1,7 +1,9 @@
 //! The node's materialisation of keyed state, as the actors use it: what a restored operator reads, and when completed
 //! checkpoints are folded in. The checkpoint store stays the truth; without a local store everything works, slower.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -120,38 +122,58 @@ impl LocalStates {
     }
 }
 
+/// The chain of segments of a subtask, each opened when something of it is lacking here.
+pub struct OpenedChain<'a> {
+    blobs: &'a Arc<dyn BlobStore>,
+    segments: &'a [SegmentRef],
+    opened: RefCell<BTreeMap<usize, Arc<SegmentReader>>>,
+}
+
+impl<'a> OpenedChain<'a> {
+    /// Nothing is opened yet.
+    #[must_use]
+    pub fn new(blobs: &'a Arc<dyn BlobStore>, segments: &'a [SegmentRef]) -> Self {
+        Self { blobs, segments, opened: RefCell::default() }
+    }
+
+    fn from(&self, first: usize) -> Result<Vec<Arc<SegmentReader>>, PortError> {
+        let mut opened = self.opened.borrow_mut();
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            if let Entry::Vacant(vacant) = opened.entry(index) {
+                vacant.insert(Arc::new(SegmentReader::open(self.blobs, segment)?));
+            }
+        }
+        Ok(opened.range(first..).map(|(_, reader)| Arc::clone(reader)).collect())
+    }
+}
+
 /// What a restored operator of one subtask reads: over LMDB where it stands at an ancestor of what is restored, else over
 /// the segments alone; `None` when it has no keyed state.
 ///
 /// # Errors
 /// When the store or the local state cannot be read.
 pub fn reader(
-    blobs: &Arc<dyn BlobStore>,
     local: Option<&LocalState>,
     uid: &OperatorUid,
-    segments: &[Arc<SegmentReader>],
+    declared: &[StateDeclaration],
+    chain: &OpenedChain<'_>,
     groups: &Range<u16>,
     restored: CheckpointId,
 ) -> Result<Option<Arc<dyn StateReader>>, PortError> {
-    if segments.iter().all(|reader| reader.declarations(uid).is_empty()) {
+    if declared.is_empty() {
         return Ok(None);
     }
-    let stored = segments.iter().flat_map(|reader| reader.declarations(uid)).cloned().collect();
-    let mut unmerged = segments.to_vec();
-    let mut store = None;
-    if let Some(local) = local {
-        let chain: Vec<SegmentRef> = segments.iter().map(|reader| reader.reference().clone()).collect();
-        if let Some((record, next)) = local.standing(uid, groups, &chain)?
-            && record.position.job == local.job
-            && record.position.checkpoint <= restored
-            && is_ancestor(&**blobs, local.job, &record.position.log)?
-        {
-            unmerged.drain(..next);
-            store = Some(Arc::clone(&local.store));
-        }
+    let (mut store, mut lacking) = (None, 0);
+    if let Some(local) = local
+        && let Some((record, next)) = local.standing(uid, groups, chain.segments)?
+        && record.position.job == local.job
+        && record.position.checkpoint <= restored
+        && is_ancestor(&**chain.blobs, local.job, &record.position.log)?
+    {
+        (store, lacking) = (Some(Arc::clone(&local.store)), next);
     }
-    let reader = RestoredState { uid: uid.clone(), stored, parts: (store, unmerged), view: OnceLock::new() };
-    Ok(Some(Arc::new(reader)))
+    let (uid, stored, unmerged) = (uid.clone(), declared.to_vec(), chain.from(lacking)?);
+    Ok(Some(Arc::new(RestoredState { uid, stored, parts: (store, unmerged), view: OnceLock::new() })))
 }
 
 /// A reader that becomes a view when the program has told how it numbers its states.
@@ -266,14 +288,12 @@ fn fold(
 ) -> Result<Option<CutNumber>, PortError> {
     let attempt: AttemptId = context.attempt;
     let lease = local.store.lease(attempt)?;
-    let readers: Vec<Arc<SegmentReader>> =
-        chain.iter().map(|segment| SegmentReader::open(blobs, segment).map(Arc::new)).collect::<Result<_, _>>()?;
-    let mut operators: Vec<OperatorUid> = Vec::new();
-    for uid in readers.iter().flat_map(|reader| reader.operators()) {
-        if !operators.contains(uid) && readers.iter().any(|reader| !reader.declarations(uid).is_empty()) {
-            operators.push(uid.clone());
-        }
-    }
+    let opened = OpenedChain::new(blobs, chain);
+    // Every cut declares all keyed state of the operators that made it.
+    let declaring = opened.from(chain.len().saturating_sub(1))?;
+    let declaring = declaring.iter().flat_map(|newest| newest.operators().map(move |uid| (newest, uid)));
+    let operators: Vec<OperatorUid> =
+        declaring.filter(|(newest, uid)| !newest.declarations(uid).is_empty()).map(|(_, uid)| uid.clone()).collect();
     let newest = chain.last().map(|segment| segment.cuts.1);
     if operators.is_empty() {
         return Ok(newest);
@@ -283,19 +303,22 @@ fn fold(
     for uid in &operators {
         standing.push(local.standing(uid, &context.key_groups, chain)?);
     }
-    let request = |segments| FoldRequest { operators: &operators, groups: &context.key_groups, segments, to: &to };
     let together = standing.first().cloned().flatten().filter(|first| {
         standing
             .iter()
             .all(|other| other.as_ref().is_some_and(|other| other.0.position == first.0.position && other.1 == first.1))
     });
-    let mut outcome = match together {
-        Some((record, next)) => local.store.fold(&lease, Some(&record.position), &request(&readers[next..]))?,
-        None => local.store.reset(&lease, &request(&readers))?,
+    let lacking = opened.from(together.as_ref().map_or(0, |(_, next)| *next))?;
+    let groups = &context.key_groups;
+    let request = FoldRequest { operators: &operators, groups, segments: &lacking, to: &to };
+    let mut outcome = match &together {
+        Some((record, _)) => local.store.fold(&lease, Some(&record.position), &request)?,
+        None => local.store.reset(&lease, &request)?,
     };
     if outcome == FoldOutcome::Damaged {
         tracing::warn!("a part of the local state is damaged; it is loaded anew");
-        outcome = local.store.reset(&lease, &request(&readers))?;
+        let whole = opened.from(0)?;
+        outcome = local.store.reset(&lease, &FoldRequest { segments: &whole, ..request })?;
     }
     Ok(match outcome {
         FoldOutcome::Folded => newest,

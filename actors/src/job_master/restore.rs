@@ -13,13 +13,14 @@ use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::store::BlobStore;
-use millstream_runtime::state::cut::OperatorState;
+use millstream_runtime::state::cut::{OperatorState, StateDeclaration};
 use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 use millstream_state::segment::SegmentReader;
 
 use crate::in_flight::{InFlightRef, channels_uid, has_rows_in_flight};
 use crate::protocol::TaskRestore;
+use crate::protocol::deploy::OperatorRestore;
 
 /// Everything a deployment is restored from.
 pub struct RestorePlan {
@@ -190,6 +191,7 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
     }
     let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, SubtaskIndex(subtask));
     restore.watermark_floor = vec![MIN_TIMESTAMP; groups.len()];
+    let mut restored_by: Vec<&SegmentReader> = Vec::new();
     for old in old {
         for reader in old.readers.iter().flatten() {
             let kept = intersection(&reader.reference().key_groups, &groups);
@@ -200,18 +202,26 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
             }
             if !kept.is_empty() && old.holds_keyed_state_of(vertex, reader) {
                 restore.segments.push(SegmentRef { key_groups: kept, ..reader.reference().clone() });
+                restored_by.push(reader);
             }
         }
     }
     restore.in_flight = in_flight(vertex, subtask, old);
     for uid in &vertex.operators {
         let mut stored: Vec<Vec<OperatorState>> = Vec::new();
+        let mut declared: Vec<StateDeclaration> = Vec::new();
         for vertex in old.iter().filter(|old| old.state.operators.contains(uid)) {
             for newest in vertex.readers.iter().filter_map(|readers| readers.last()) {
                 stored.push(newest.operator_states(uid)?);
             }
         }
-        restore.operators.push((uid.clone(), deal(&stored, subtask, vertex.parallelism, &groups)));
+        for declaration in restored_by.iter().flat_map(|reader| reader.declarations(uid)) {
+            if !declared.contains(declaration) {
+                declared.push(declaration.clone());
+            }
+        }
+        let states = deal(&stored, subtask, vertex.parallelism, &groups);
+        restore.operators.push(OperatorRestore { uid: uid.clone(), states, declared });
     }
     Ok(restore)
 }

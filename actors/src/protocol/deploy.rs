@@ -10,7 +10,7 @@ use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeProcess, OperatorUid, SubtaskId};
 use millstream_runtime::ports::PortError;
-use millstream_runtime::state::cut::OperatorState;
+use millstream_runtime::state::cut::{OperatorState, StateDeclaration};
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 use serde::{Deserialize, Serialize};
@@ -47,14 +47,25 @@ pub struct ChannelOptions {
 /// One subtask's part of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskRestore {
-    /// Operator state, dealt out to this subtask, of every operator that has something to restore.
-    pub operators: Vec<(OperatorUid, Vec<OperatorState>)>,
+    /// What each operator that was there at the cut gets.
+    pub operators: Vec<OperatorRestore>,
     /// Watermark at the restored cut per key group; empty without a restore.
     pub watermark_floor: Vec<Timestamp>,
     /// The chain of segments to go on with, clipped to the subtask's key groups.
     pub segments: Vec<SegmentRef>,
     /// Where rows in flight at the cut lie that the subtask may have to go on with.
     pub in_flight: Vec<InFlightRef>,
+}
+
+/// One operator's part of a restore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OperatorRestore {
+    /// The operator.
+    pub uid: OperatorUid,
+    /// Its operator state, dealt out to this subtask.
+    pub states: Vec<OperatorState>,
+    /// What the segments declare of its keyed state: a node that has that itself need not open them.
+    pub declared: Vec<StateDeclaration>,
 }
 
 /// A subtask to run.

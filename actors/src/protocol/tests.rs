@@ -9,13 +9,15 @@ use millstream_runtime::element::{CheckpointingMode, Overtaking};
 use millstream_runtime::ids::{
     AttemptNumber, CutNumber, Epoch, NodeId, NodeIncarnation, NodeProcess, OperatorUid, SubtaskIndex, VertexId,
 };
-use millstream_runtime::state::cut::{OperatorState, Redistribution};
+use millstream_runtime::ports::state::StateNumber;
+use millstream_runtime::state::cut::{OperatorState, Redistribution, StateDeclaration};
 use millstream_state::log::{Digest, JobRecord};
 
 use super::*;
 use crate::in_flight::InFlightRef;
 use crate::metrics::instrument::Measured;
 use crate::metrics::{Now, SubtaskMetrics};
+use crate::protocol::deploy::OperatorRestore;
 
 fn round_trip<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(message: T) {
     let bytes = rmp_serde::to_vec(&message).expect("it is plain data");
@@ -63,7 +65,14 @@ fn deploy() -> Deploy {
         items: vec![vec![], vec![0, 255]],
     };
     let restore = TaskRestore {
-        operators: vec![(OperatorUid("source".to_owned()), vec![state]), (OperatorUid("map".to_owned()), vec![])],
+        operators: vec![
+            OperatorRestore { uid: OperatorUid("source".to_owned()), states: vec![state], declared: vec![] },
+            OperatorRestore {
+                uid: OperatorUid("sums".to_owned()),
+                states: vec![],
+                declared: vec![StateDeclaration { number: StateNumber(1), name: "sum".to_owned(), version: 2 }],
+            },
+        ],
         watermark_floor: vec![i64::MIN, 0, i64::MAX],
         segments: vec![segment(), segment()],
         in_flight: vec![InFlightRef { segment: segment(), subtask: 3, parallelism: 4 }],

@@ -12,11 +12,10 @@ use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::time::Timestamp;
-use millstream_state::segment::SegmentReader;
 
 use crate::in_flight::{self, Replayed};
-use crate::local::{LocalState, LocalStates, reader};
-use crate::protocol::deploy::{Programs, TaskRestore};
+use crate::local::{LocalState, LocalStates, OpenedChain, reader};
+use crate::protocol::deploy::{OperatorRestore, Programs, TaskRestore};
 use crate::protocol::{ChannelOptions, Deploy, TaskDeployment};
 
 /// A deployment with its state opened.
@@ -96,10 +95,9 @@ fn operators(
     local: Option<&LocalState>,
 ) -> Result<Vec<(OperatorUid, RestoredOperator)>, PortError> {
     let groups = key_group_range(vertex.max_parallelism, vertex.parallelism, id.index);
-    let open = |segment: &SegmentRef| SegmentReader::open(blobs, segment).map(Arc::new);
-    let segments = restore.segments.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let operator = |(uid, states): &(OperatorUid, Vec<_>)| {
-        let keyed = reader(blobs, local, uid, &segments, &groups, deploy.restored)?;
+    let chain = OpenedChain::new(blobs, &restore.segments);
+    let operator = |OperatorRestore { uid, states, declared }: &OperatorRestore| {
+        let keyed = reader(local, uid, declared, &chain, &groups, deploy.restored)?;
         Ok((uid.clone(), RestoredOperator { keyed, operator_states: states.clone() }))
     };
     restore.operators.iter().map(operator).collect()

@@ -1,7 +1,8 @@
 //! Task managers of one process, to which the job master speaks in the wire form of its messages.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::metrics::Registry;
@@ -10,7 +11,9 @@ use millstream_actors::protocol::{Answers, TaskManagerGateway, ToTaskManager};
 use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World};
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess};
+use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess, VertexId};
+use millstream_runtime::ports::PortError;
+use millstream_runtime::ports::store::{BlobStore, Created};
 use millstream_state::blob::LocalBlobs;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
@@ -21,7 +24,11 @@ use super::network::{MemoryTransport, Network};
 pub struct Ground {
     dir: PathBuf,
     pub network: Arc<Network>,
+    reads: Mutex<BTreeMap<String, Reads>>,
 }
+
+/// Blobs that a node has read, in order.
+type Reads = Arc<Mutex<Vec<String>>>;
 
 /// A task manager of this process.
 pub struct Node {
@@ -34,19 +41,33 @@ pub struct Node {
 impl Ground {
     /// Checkpoints lie where a job with this state folder has them.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), network: Arc::default() }
+        Self { dir: dir.to_path_buf(), network: Arc::default(), reads: Mutex::default() }
     }
 
     /// What a task manager uses of the world.
     pub fn world(&self, name: &str) -> World {
         World {
-            blobs: Arc::new(LocalBlobs::open(self.dir.join("checkpoints")).expect("a folder")),
+            blobs: Arc::new(Watched {
+                blobs: LocalBlobs::open(self.dir.join("checkpoints")).expect("a folder"),
+                reads: self.reads_of(name),
+            }),
             blocking: Arc::new(BlockingPool::new(tokio::runtime::Handle::current())),
             clock: Arc::new(SystemClock),
             failpoints: Failpoints::none(),
             registry: Arc::new(Registry::new("localhost", name, Default::default())),
             seed: 1,
         }
+    }
+
+    fn reads_of(&self, name: &str) -> Reads {
+        Arc::clone(self.reads.lock().expect("nobody panics").entry(name.to_owned()).or_default())
+    }
+
+    /// The segments of a vertex that a node has read of the checkpoint store so far, in order.
+    pub fn segments_read(&self, name: &str, vertex: VertexId) -> Vec<String> {
+        let reads = self.reads_of(name);
+        let reads = reads.lock().expect("nobody panics");
+        reads.iter().filter(|path| path.contains(&format!("/segments/{vertex}/"))).cloned().collect()
     }
 
     /// Where a node keeps what is its own.
@@ -90,6 +111,41 @@ impl Node {
         drop(folder);
         super::until(async || gone.strong_count() == 0).await;
         process
+    }
+}
+
+/// The checkpoint store, seen from a node.
+struct Watched {
+    blobs: LocalBlobs,
+    reads: Reads,
+}
+
+impl Watched {
+    fn read(&self, path: &str) {
+        self.reads.lock().expect("nobody panics").push(path.to_owned());
+    }
+}
+
+impl BlobStore for Watched {
+    fn put(&self, path: &str, parts: &[&[u8]]) -> Result<(), PortError> {
+        self.blobs.put(path, parts)
+    }
+    fn put_if_absent(&self, path: &str, bytes: &[u8]) -> Result<Created, PortError> {
+        self.blobs.put_if_absent(path, bytes)
+    }
+    fn get(&self, path: &str) -> Result<Option<Vec<u8>>, PortError> {
+        self.read(path);
+        self.blobs.get(path)
+    }
+    fn get_range(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>, PortError> {
+        self.read(path);
+        self.blobs.get_range(path, offset, length)
+    }
+    fn delete(&self, path: &str) -> Result<(), PortError> {
+        self.blobs.delete(path)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<String>, PortError> {
+        self.blobs.list(prefix)
     }
 }
 

@@ -142,6 +142,62 @@ fn a_lost_task_manager_comes_back_as_another_process_and_the_job_goes_on_exactly
 }
 
 #[test]
+fn only_the_subtasks_of_a_lost_task_manager_move_and_the_others_read_nothing_back() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
+        let env = sums(2, &tap, &Trap::default(), &target);
+        let graph = graph_of(&env);
+        let (a, b) = (ground.node("a", 1, &graph).await, ground.node("b", 1, &graph).await);
+        let mut options = options(dir.path());
+        options.checkpoints.interval_ms = None;
+        let offered = vec![a.offered(), b.offered()];
+        let launched =
+            launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options).await.expect("launched");
+        until_status(&launched.handle, JobStatus::Running).await;
+        let sums = graph
+            .vertices
+            .iter()
+            .find(|vertex| vertex.operators.iter().any(|uid| uid.0 == "sums"))
+            .expect("it is a vertex")
+            .id;
+        let read = |name: &str| ground.segments_read(name, sums);
+        // One segment of each subtask a round. They are folded in one after the other: once the second is read, the first is
+        // in the local state.
+        let mut first = Vec::new();
+        for round in 1..=2 {
+            tap.release_all(100 * round);
+            until(async || target.written.load(Ordering::SeqCst) == SPLITS * 100 * round).await;
+            launched.handle.trigger(Purpose::Checkpoint, false, None).await.expect("made");
+            let folds = |name| read(name).iter().any(|path| !first.contains(path));
+            until(async || folds("a") && folds("b")).await;
+            if round == 1 {
+                first = [read("a"), read("b")].concat();
+            }
+        }
+        let before = read("b").len();
+        let places = async || {
+            let report = report(&launched.handle).await;
+            report.subtasks.into_iter().map(|row| (row.id, row.node.0)).collect::<BTreeMap<_, _>>()
+        };
+        let ran = places().await;
+        launched.handle.node_lost(a.kill().await, "its process was killed");
+        let c = ground.node("c", 1, &graph).await;
+        launched.handle.node_joined(c.offered());
+        tap.close_all();
+        finish(&launched).await;
+        let moved: BTreeMap<_, _> =
+            ran.iter().map(|(id, node)| (*id, if node == "a" { "c" } else { "b" }.to_owned())).collect();
+        assert_eq!(places().await, moved);
+        let back = |paths: &[String]| paths.iter().filter(|path| first.contains(path)).cloned().collect::<Vec<_>>();
+        assert_eq!(back(&read("b")[before..]), Vec::<String>::new(), "it has them itself");
+        assert!(!back(&read("c")).is_empty(), "a new one loads what the lost one had");
+        assert_eq!(sorted(&target), expected(200));
+    });
+}
+
+#[test]
 fn a_job_over_two_task_managers_goes_on_from_rows_in_flight() {
     run(async {
         let dir = tempfile::tempdir().expect("a folder");
