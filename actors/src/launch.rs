@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
-use millstream_runtime::graph::JobGraph;
+use millstream_runtime::graph::{FailoverStrategy, JobGraph};
 use millstream_runtime::ids::{CheckpointId, Epoch, JobId, NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::job::RestartOptions;
 use millstream_runtime::job::placement::LoadBalance;
@@ -70,6 +70,8 @@ pub struct LaunchOptions {
     pub checkpoints: CheckpointOptions,
     /// What follows a failure.
     pub restart: RestartOptions,
+    /// Which subtasks restart together.
+    pub failover: FailoverStrategy,
     /// Failures remembered.
     pub exception_history_size: usize,
     /// Credit of a channel.
@@ -105,6 +107,7 @@ impl LaunchOptions {
             allow_fallback: false,
             checkpoints: CheckpointOptions { interval_ms: Some(1_000), ..CheckpointOptions::default() },
             restart: RestartOptions::default_for(true),
+            failover: FailoverStrategy::default(),
             exception_history_size: 16,
             credit: CreditLimit::default(),
             batch_rows: millstream_runtime::batch::DEFAULT_BATCH_ROWS,

@@ -2,8 +2,8 @@
 //! checkpoints are folded in. The checkpoint store stays the truth; without a local store everything works, slower.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -55,12 +55,12 @@ impl LocalState {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Makes the folds of older attempts stale, and waits for one that is running.
+    /// Makes the folds of older attempts stale, but for those of other regions, and waits for one that is running.
     ///
     /// # Errors
     /// When a newer attempt has it.
-    pub fn lease(&self, attempt: AttemptId) -> Result<(), PortError> {
-        self.store.lease(attempt).map(drop)
+    pub fn lease(&self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> Result<(), PortError> {
+        self.store.lease(attempt, beside).map(drop)
     }
 
     /// The record that all key groups of an operator stand at, and the first segment of the chain they lack.
@@ -286,8 +286,7 @@ fn fold(
     checkpoint: CheckpointId,
     log: LogPosition,
 ) -> Result<Option<CutNumber>, PortError> {
-    let attempt: AttemptId = context.attempt;
-    let lease = local.store.lease(attempt)?;
+    let Some(lease) = local.store.leased(context.attempt) else { return Ok(None) };
     let opened = OpenedChain::new(blobs, chain);
     // Every cut declares all keyed state of the operators that made it.
     let declaring = opened.from(chain.len().saturating_sub(1))?;

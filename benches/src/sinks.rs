@@ -5,7 +5,9 @@ use std::sync::Arc;
 use millstream_runtime::batch::{Data, Rows};
 use millstream_runtime::ids::CutNumber;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{
+    Committer, OlderAttempts, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink,
+};
 
 /// Called with every batch.
 pub type Look<T> = Box<dyn FnMut(Rows<T>) + Send>;
@@ -50,7 +52,7 @@ impl<T: Data> SinkWriter<T, ()> for Shower<T> {
 struct Nothing;
 
 impl Committer<()> for Nothing {
-    fn abort_unlisted(&mut self, _pending: &[()]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, _pending: &[()], _older: &OlderAttempts) -> Result<(), PortError> {
         Ok(())
     }
 

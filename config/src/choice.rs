@@ -35,6 +35,15 @@ pub enum RestartStrategyKind {
     ExponentialDelay,
 }
 
+/// What restarts when a subtask fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailoverKind {
+    /// The pipelined region of the subtask.
+    Region,
+    /// The whole job.
+    Full,
+}
+
 /// What a cluster survives the loss of its leader by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HighAvailability {
@@ -131,6 +140,19 @@ impl Value for CheckpointRetention {
             "delete-on-cancellation" => Some(Self::DeleteOnCancellation),
             "retain-on-cancellation" => Some(Self::RetainOnCancellation),
             "no-externalized-checkpoints" => Some(Self::NoExternalizedCheckpoints),
+            _ => None,
+        }
+    }
+}
+
+impl Value for FailoverKind {
+    const TYPE: &'static str = "Enum";
+    const FORM: &'static str = "region or full";
+
+    fn parse(text: &str) -> Option<Self> {
+        match normal(text).as_str() {
+            "region" => Some(Self::Region),
+            "full" => Some(Self::Full),
             _ => None,
         }
     }

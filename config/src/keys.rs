@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::choice::{
-    CheckpointMode, CheckpointRetention, HighAvailability, LoadBalanceMode, RestartStrategyKind, Scheduler,
+    CheckpointMode, CheckpointRetention, FailoverKind, HighAvailability, LoadBalanceMode, RestartStrategyKind,
+    Scheduler,
 };
 use crate::value::{
     Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
@@ -165,6 +166,9 @@ keys! {
     "Restarts" {
         /// What happens when a job fails.
         RESTART_STRATEGY: RestartStrategyKind = "restart-strategy.type", "exponential-delay";
+        /// What restarts: `region`, the subtasks that are joined with the failed one by channels, while all others go on; or
+        /// `full`, the whole job.
+        FAILOVER_STRATEGY: FailoverKind = "jobmanager.execution.failover-strategy", "region";
         /// fixed-delay: restarts before the job fails for good.
         FIXED_DELAY_ATTEMPTS: Limit = "restart-strategy.fixed-delay.attempts", "1";
         /// fixed-delay: time before a restart.

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use millstream_runtime::batch::{Data, Rows};
 use millstream_runtime::ids::CutNumber;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{
+    Committer, OlderAttempts, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink,
+};
 
 use crate::error::lock;
 
@@ -119,7 +121,7 @@ impl<T: Data> SinkWriter<T, ()> for PrintWriter<T> {
 pub(crate) struct NothingToCommit;
 
 impl Committer<()> for NothingToCommit {
-    fn abort_unlisted(&mut self, _pending: &[()]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, _pending: &[()], _older: &OlderAttempts) -> Result<(), PortError> {
         Ok(())
     }
 

@@ -31,8 +31,13 @@ number!(
     Epoch(u64)
 );
 number!(
-    /// Number of a deployment of a region within an epoch, from 0.
+    /// Number of a deployment of a region within an epoch, from 0. All regions of a job draw from one counter, so that a
+    /// number names one deployment of one region, and a later one of the same subtasks has a greater.
     AttemptNumber(u32)
+);
+number!(
+    /// Position of a pipelined region among those of its graph, from 0.
+    RegionId(u32)
 );
 number!(
     /// Which process of a node: greater than that of every process before it over the same folder.

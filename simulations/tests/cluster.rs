@@ -2,7 +2,7 @@
 //! seed gives the same run each time.
 
 use millstream_simulations::cluster::minimise::minimised;
-use millstream_simulations::cluster::plan::{Fault, FaultKind, Moment, Mutant};
+use millstream_simulations::cluster::plan::{Fault, FaultKind, Moment, Mutant, Shape};
 use millstream_simulations::cluster::{Plan, run};
 use millstream_simulations::simulation::Outcome;
 
@@ -94,6 +94,20 @@ fn a_job_that_has_lost_a_slot_goes_on_with_the_other_and_uses_it_again() {
 }
 
 #[test]
+fn lanes_that_have_lost_their_node_restart_and_the_others_go_on() {
+    let killed = FaultKind::Crash { host: 2, moment: Moment::AtOnce };
+    let mut plan = Plan { shape: Shape::Lanes, slots: 2, ..with_fault(700, 500, killed) };
+    plan.input.splits = 4;
+    let outcome = checked(&plan);
+    let starts = outcome.lines.iter().filter(|line| line.contains("starts from checkpoint"));
+    assert_eq!(starts.count(), 2, "{:#?}", outcome.lines);
+    // Attempts 0 to 3 are the first of the four lanes; two of these begin again.
+    let committed = |attempt: u32| happened(&outcome, &format!("is committed by attempt 1.{attempt},"));
+    let attempts: Vec<u32> = (0..9).filter(|attempt| committed(*attempt)).collect();
+    assert_eq!(attempts, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn broken_rules_are_caught() {
     let caught = |mutant, what: &str| {
         let mut plans: Vec<Plan> = (1..40).map(Plan::of_seed).collect();
@@ -101,6 +115,9 @@ fn broken_rules_are_caught() {
             // Two leaders, of which one has slept.
             let plan = Plan { job_managers: 2, ..with_fault(700, 5_000, FaultKind::Stall { host: 0 }) };
             plans = (1..5).map(|seed| Plan { seed, ..plan.clone() }).collect();
+        }
+        if mutant == Mutant::AbortsOthers {
+            plans.iter_mut().for_each(|plan| plan.shape = Shape::Lanes);
         }
         let outcomes = plans.into_iter().map(|plan| run(&Plan { mutant: Some(mutant), ..plan }));
         let mut violations = outcomes.map(|outcome| outcome.violations);
@@ -110,6 +127,7 @@ fn broken_rules_are_caught() {
     caught(Mutant::CommitsEarly, "visible a second time");
     caught(Mutant::SkipsACommit, "rows are visible in the end");
     caught(Mutant::RepeatsOne, "rows are visible in the end");
+    caught(Mutant::AbortsOthers, "neither prepared nor committed");
     caught(Mutant::Overwrites, "is written over");
 }
 

@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use millstream_runtime::checkpoint::coordinator::{Coordinator, Options as CheckpointOptions, RequestId, Retained};
 use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::Regions;
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId};
 use millstream_runtime::job::placement::LoadBalance;
 use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
-use millstream_runtime::ports::{ErrorKind, PortError};
+use millstream_runtime::ports::ErrorKind;
 use millstream_runtime::time::Timestamp;
 use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::cleaning::{Cleaner, Cleanings};
-use super::deployment::{Blueprint, Member, Nodes, OfferedNode};
+use super::deployment::{Blueprint, Deployments, Member, Nodes, OfferedNode};
 use super::enumerators::Enumerators;
 use super::handle::{JobOutcome, Requested};
 use super::message::JobMasterMessage;
 use super::records::{Ledger, RecordWork};
 use super::report::{JobReport, SubtaskReportRow, SubtaskStatus, VertexReport};
-use super::restore::{RestorePlan, Restored};
+use super::restore::Restored;
 use crate::metrics::{JobMetrics, JobScope, Registered};
 use crate::protocol::{FromTaskManager, Refusal, SubtaskReport};
 
@@ -59,13 +60,6 @@ pub struct JobArguments {
     pub node: Option<Arc<NodeFolder>>,
 }
 
-/// An attempt on its way out.
-pub(super) struct Canceling {
-    pub attempt: AttemptId,
-    /// Nodes that have not told that nothing of it is left.
-    pub on: BTreeSet<NodeId>,
-}
-
 /// A job that has ended.
 pub(super) struct Releasing {
     pub status: JobStatus,
@@ -88,8 +82,8 @@ pub struct JobMasterState {
     pub(super) coordinator: Coordinator,
     pub(super) job: Job,
     pub(super) members: BTreeMap<SubtaskId, Member>,
-    /// The attempt whose subtasks `members` are.
-    pub(super) attempt: Option<AttemptId>,
+    /// The regions of the graph that is deployed next or now.
+    pub(super) regions: Regions,
     pub(super) enumerators: Enumerators,
     /// Checkpoint that waits for its enumerators.
     pub(super) snapshot_wanted: Option<CheckpointId>,
@@ -100,10 +94,10 @@ pub struct JobMasterState {
     pub(super) locations: BTreeMap<CheckpointId, String>,
     pub(super) restore: Option<Restored>,
     pub(super) first_deployment: bool,
-    /// An attempt to deploy once the coordinator has settled.
-    pub(super) deploy_wanted: Option<AttemptId>,
-    pub(super) settled: bool,
-    pub(super) canceling: Option<Canceling>,
+    /// Regions to deploy once the coordinator has settled.
+    pub(super) deploy_wanted: Deployments,
+    /// Attempts on their way out, and the nodes that have not told that nothing of them is left.
+    pub(super) canceling: BTreeMap<AttemptId, BTreeSet<NodeId>>,
     pub(super) releasing: Option<Releasing>,
     pub(super) terminal_wanted: Option<JobStatus>,
     /// The end whose record is being written.
@@ -169,15 +163,16 @@ impl JobMasterState {
         let metrics = blueprint.world.registry.job(&scope);
         let epoch = ledger.log.epoch();
         let jitter = blueprint.world.seed;
+        let regions = blueprint.regions();
         let mut nodes = Nodes::new(blueprint.job, arguments.balance);
         arguments.nodes.into_iter().for_each(|node| nodes.add(node, myself));
         Self {
             ledger: Some(ledger),
             cleanings: Cleanings::new(cleaner),
             coordinator: Coordinator::new(checkpoints, retained),
-            job: Job::new(epoch, job, now_ms),
+            job: Job::new(epoch, regions.len(), job, now_ms),
             members: BTreeMap::new(),
-            attempt: None,
+            regions,
             enumerators: Enumerators::default(),
             snapshot_wanted: None,
             record: None,
@@ -186,9 +181,8 @@ impl JobMasterState {
             locations: BTreeMap::new(),
             restore,
             first_deployment: true,
-            deploy_wanted: None,
-            settled: true,
-            canceling: None,
+            deploy_wanted: Deployments::new(),
+            canceling: BTreeMap::new(),
             releasing: None,
             terminal_wanted: None,
             terminal_status: None,
@@ -233,9 +227,9 @@ impl JobMasterState {
             }
             JobMasterMessage::NodeLost(process, reason) => self.node_lost(myself, &process, &reason).await,
             JobMasterMessage::FromTaskManager(node, told) => self.told(myself, node, told).await,
-            JobMasterMessage::RestorePlanned(attempt, plan) => self.restore_planned(myself, attempt, *plan).await,
-            JobMasterMessage::Discovered(attempt, discovery) => self.discovered(myself, attempt, *discovery).await,
-            JobMasterMessage::Discover(attempt, vertex) => self.discover(myself, attempt, vertex),
+            JobMasterMessage::RestorePlanned(of, planned) => self.restore_planned(myself, of, *planned).await,
+            JobMasterMessage::Discovered(of, discovery) => self.discovered(myself, of, *discovery).await,
+            JobMasterMessage::Discover(of, vertex) => self.discover(myself, of, vertex),
             JobMasterMessage::Recorded(outcome) => self.recorded(myself, *outcome).await,
             JobMasterMessage::TerminalRecorded(recorded) => self.terminal_recorded(myself, *recorded).await,
             JobMasterMessage::LedgerBack(ledger) => {
@@ -268,8 +262,9 @@ impl JobMasterState {
                 // What is left of the attempt before is known by its number, whatever the graph says.
                 self.blueprint.graph = graph;
                 self.blueprint.record = *record;
+                self.regions = self.blueprint.regions();
                 let mut commands = Vec::new();
-                self.job.redeploy(now_ms, &mut commands);
+                self.job.redeploy(self.regions.len(), now_ms, &mut commands);
                 self.carry_out_job(myself, commands).await;
             }
             JobMasterMessage::StepDown => {
@@ -293,24 +288,22 @@ impl JobMasterState {
         match told {
             FromTaskManager::Subtask { id, attempt, report } => self.subtask(myself, id, attempt, report).await,
             FromTaskManager::Gone { id, attempt } => {
-                if self.attempt == Some(attempt) {
+                if self.is_of(id, attempt) {
                     self.member_gone(id);
                 }
             }
             FromTaskManager::NotDeployed { attempt, reason: Refusal { kind, message } } => {
-                if self.attempt == Some(attempt) {
+                if self.job.is_wanted(attempt) {
                     tracing::error!(%attempt, %node, "not deployed: {message}");
-                    self.fail(myself, attempt, Failure::of_job(kind, message)).await;
+                    self.fail(myself, &[attempt], Failure::of_job(kind, message)).await;
                 }
             }
             FromTaskManager::Stopped(attempt) => self.stopped(myself, &node, attempt).await,
             FromTaskManager::Released(_) => self.released(&node),
             FromTaskManager::Readings { attempt, readings } => {
-                if self.attempt == Some(attempt) {
-                    for (id, reading) in readings {
-                        if let Some(member) = self.members.get_mut(&id) {
-                            member.reading = Some(reading);
-                        }
+                for (id, reading) in readings {
+                    if let Some(member) = self.members.get_mut(&id).filter(|member| member.attempt == attempt) {
+                        member.reading = Some(reading);
                     }
                 }
             }
@@ -324,7 +317,7 @@ impl JobMasterState {
         attempt: AttemptId,
         report: SubtaskReport,
     ) {
-        if self.attempt != Some(attempt) {
+        if !self.is_of(id, attempt) {
             return;
         }
         // The end of an actor is told ahead of what it had said before: of a deployment that has failed only further
@@ -337,7 +330,7 @@ impl JobMasterState {
         match report {
             SubtaskReport::Running => {
                 self.enter(id, SubtaskStatus::Running);
-                if self.members.values().all(|member| member.status == SubtaskStatus::Running) {
+                if self.all_are(attempt, SubtaskStatus::Running) {
                     self.all_running(myself, attempt).await;
                 }
                 return;
@@ -358,7 +351,7 @@ impl JobMasterState {
             }
             SubtaskReport::Finished => {
                 self.enter(id, SubtaskStatus::Finished);
-                if self.members.values().all(|member| member.status == SubtaskStatus::Finished) {
+                if self.all_are(attempt, SubtaskStatus::Finished) {
                     self.all_finished(myself, attempt).await;
                 }
                 return;
@@ -369,6 +362,15 @@ impl JobMasterState {
             }
         }
         self.carry_out(myself, commands).await;
+    }
+
+    /// Whether a subtask's newest deployment is this.
+    fn is_of(&self, id: SubtaskId, attempt: AttemptId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.attempt == attempt)
+    }
+
+    fn all_are(&self, attempt: AttemptId, status: SubtaskStatus) -> bool {
+        self.members.values().filter(|member| member.attempt == attempt).all(|member| member.status == status)
     }
 
     pub(super) fn enter(&mut self, id: SubtaskId, status: SubtaskStatus) {
@@ -399,37 +401,7 @@ impl JobMasterState {
         tracing::error!(subtask = name, attempt = %attempt, "{message}");
         let location = self.members.get(&id).map(|member| member.node.to_string());
         let failure = Failure { subtask: Some(id), subtask_name: Some(name), kind, message, location };
-        self.fail(myself, attempt, failure).await;
-    }
-
-    /// Something of the attempt failed: the job machine decides what follows.
-    pub(super) async fn fail(&mut self, myself: &ActorRef<JobMasterMessage>, attempt: AttemptId, failure: Failure) {
-        let jitter = self.draw();
-        let now_ms = self.now_ms();
-        self.refused = failure.kind == ErrorKind::FixInput;
-        let mut commands = Vec::new();
-        self.job.failed(attempt, failure, jitter, now_ms, &mut commands);
-        self.carry_out_job(myself, commands).await;
-    }
-
-    async fn restore_planned(
-        &mut self,
-        myself: &ActorRef<JobMasterMessage>,
-        attempt: AttemptId,
-        plan: Result<RestorePlan, PortError>,
-    ) {
-        // Cancelled meanwhile: nothing may be spawned any more.
-        if !self.job.is_deploying(attempt) {
-            return;
-        }
-        match plan {
-            Ok(plan) => self.deploy(myself, attempt, plan).await,
-            Err(PortError { kind, message }) => {
-                self.attempt = Some(attempt);
-                tracing::error!(%attempt, "the job could not be restored: {message}");
-                self.fail(myself, attempt, Failure::of_job(kind, message)).await;
-            }
-        }
+        self.fail(myself, &[attempt], failure).await;
     }
 
     fn report(&self) -> JobReport {
@@ -441,7 +413,7 @@ impl JobMasterState {
             timestamps: *self.job.timestamps(),
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
-            attempt: self.attempt,
+            attempt: self.job.attempt(),
             restarts: self.job.restarts(),
             vertices: graph
                 .vertices
@@ -459,6 +431,8 @@ impl JobMasterState {
                 .iter()
                 .map(|(id, member)| SubtaskReportRow {
                     id: *id,
+                    attempt: member.deployments_before,
+                    deployment: member.attempt,
                     status: member.status,
                     since_ms: member.since_ms,
                     started_ms: member.started_ms,

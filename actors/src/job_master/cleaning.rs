@@ -30,6 +30,8 @@ pub enum Cleaning {
     Strays {
         /// The first attempt whose files stay.
         attempt: AttemptId,
+        /// Older ones whose files stay: regions that go on.
+        beside: BTreeSet<AttemptId>,
         /// What the log retains.
         retained: Vec<RetainedCheckpoint>,
         /// Files of what the job was restored from.
@@ -60,8 +62,8 @@ impl Cleaner {
                     self.retention.add(&reference, &manifest);
                     newest = Some(retained);
                 }
-                Cleaning::Strays { attempt, retained, restored } => {
-                    if let Err(error) = self.remove_strays(attempt, &retained, restored) {
+                Cleaning::Strays { attempt, beside, retained, restored } => {
+                    if let Err(error) = self.remove_strays(attempt, &beside, &retained, restored) {
                         tracing::warn!("files of older attempts could not be removed, they only take space: {error}");
                     }
                 }
@@ -76,6 +78,7 @@ impl Cleaner {
     fn remove_strays(
         &mut self,
         attempt: AttemptId,
+        beside: &BTreeSet<AttemptId>,
         retained: &[RetainedCheckpoint],
         restored: BTreeSet<String>,
     ) -> Result<(), PortError> {
@@ -93,7 +96,7 @@ impl Cleaner {
             }
         }
         keep.extend(self.retention.reachable());
-        remove_strays(&*self.blobs, self.job, attempt, &keep).map(drop)
+        remove_strays(&*self.blobs, self.job, attempt, beside, &keep).map(drop)
     }
 }
 

@@ -91,6 +91,7 @@ fn strays_stay_while_the_store_does_not_say_what_a_retained_checkpoint_needs() {
     blobs.put(&stray, &[b"of an aborted checkpoint"]).expect("stores");
     let strays = || Cleaning::Strays {
         attempt: attempt(1),
+        beside: BTreeSet::new(),
         retained: retained.iter().map(|(retained, _, _)| retained.clone()).collect(),
         restored: BTreeSet::from([retained[1].2.clone()]),
     };

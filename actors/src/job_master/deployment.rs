@@ -1,10 +1,10 @@
-//! An attempt as the job master sees it: where its subtasks are, and the way to the nodes that run them.
+//! Deployments as the job master sees them: where subtasks are, and the way to the nodes that run them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::{AttemptId, JobId, NodeId, NodeProcess, SubtaskId};
+use millstream_runtime::graph::{FailoverStrategy, JobGraph, Regions};
+use millstream_runtime::ids::{AttemptId, JobId, NodeId, NodeProcess, RegionId, SubtaskId};
 use millstream_runtime::job::placement::{LoadBalance, Places, SlotOffer, TooFewSlots, place};
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
@@ -18,8 +18,15 @@ use crate::protocol::deploy::ChannelOptions;
 use crate::protocol::{Answers, Deploy, TaskDeployment, TaskManagerGateway, ToTaskManager};
 use crate::world::World;
 
-/// A subtask of the current attempt.
+/// Deployments of regions, each an attempt of its own.
+pub type Deployments = BTreeMap<RegionId, AttemptId>;
+
+/// A subtask of the newest deployment of its region.
 pub struct Member {
+    /// The deployment.
+    pub attempt: AttemptId,
+    /// How often it was deployed before.
+    pub deployments_before: u32,
     /// Where it runs.
     pub node: NodeId,
     /// Where it is in its life.
@@ -50,15 +57,25 @@ pub struct Blueprint {
     pub channels: ChannelOptions,
     /// Completed checkpoints folded into nodes' local stores together; `None` keeps none.
     pub fold_lag: Option<u32>,
+    /// Which subtasks restart together.
+    pub failover: FailoverStrategy,
     /// The world.
     pub world: World,
 }
 
 impl Blueprint {
-    /// What each node is to run of an attempt, taken out of the plan.
+    /// The regions of the graph.
+    #[must_use]
+    pub fn regions(&self) -> Regions {
+        Regions::of(&self.graph, self.failover)
+    }
+
+    /// What each node is to run of an attempt, taken out of the plan; with the attempts beside it, and how often its region
+    /// was deployed before.
     pub fn deploys(
         &self,
         attempt: AttemptId,
+        (beside, deployments_before): (&BTreeSet<AttemptId>, u32),
         places: &BTreeMap<SubtaskId, NodeProcess>,
         plan: &mut RestorePlan,
     ) -> BTreeMap<NodeId, Deploy> {
@@ -68,6 +85,8 @@ impl Blueprint {
         for (id, process) in places {
             let deploy = deploys.entry(process.node.clone()).or_insert_with(|| Deploy {
                 attempt,
+                beside: beside.clone(),
+                deployments_before,
                 record: self.record.clone(),
                 fingerprint,
                 tasks: Vec::new(),
@@ -83,10 +102,18 @@ impl Blueprint {
 
     /// The members of an attempt that is being deployed.
     #[must_use]
-    pub fn members(&self, places: BTreeMap<SubtaskId, NodeProcess>, now_ms: Timestamp) -> BTreeMap<SubtaskId, Member> {
+    pub fn members(
+        &self,
+        attempt: AttemptId,
+        deployments_before: u32,
+        places: BTreeMap<SubtaskId, NodeProcess>,
+        now_ms: Timestamp,
+    ) -> BTreeMap<SubtaskId, Member> {
         let member = |(id, NodeProcess { node, .. }): (SubtaskId, NodeProcess)| {
             let vertex = self.graph.vertices.iter().position(|vertex| vertex.id == id.vertex);
             let member = Member {
+                attempt,
+                deployments_before,
                 node,
                 status: SubtaskStatus::Initializing,
                 since_ms: now_ms,

@@ -1,11 +1,15 @@
-//! Enumerators of a deployment: they look for splits on the blocking executor, one look at a time each, and what they
-//! find goes to the readers on the same path as the triggers. For a checkpoint all must be at home.
+//! Enumerators: they look for splits on the blocking executor, one look at a time each, and what they find goes to the
+//! readers on the same path as the triggers. For a checkpoint all must be at home. They live as long as any region goes
+//! on; a reader that is restored gets back what it was given since the restored checkpoint, with the same floor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use millstream_runtime::ids::OperatorUid;
+use millstream_runtime::ids::{AttemptId, CheckpointId, OperatorUid, SubtaskIndex};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::{Split, SplitEnumerator};
+use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
+
+use crate::protocol::SplitAssignment;
 
 /// What an enumerator brings back from looking.
 pub struct Discovery {
@@ -17,7 +21,7 @@ pub struct Discovery {
     pub splits: Result<Vec<Split>, PortError>,
 }
 
-/// Splits for one reader.
+/// Splits for all readers of a vertex.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// The vertex.
@@ -39,19 +43,59 @@ struct Place {
     given: u64,
     started: bool,
     interval_ms: Option<u64>,
+    /// What readers were given since the newest complete checkpoint.
+    uncertain: VecDeque<Given>,
 }
 
-/// The enumerators of one deployment, by vertex.
+/// Splits that a reader was given, which no complete checkpoint is known to have.
+struct Given {
+    reader: SubtaskIndex,
+    splits: Vec<Split>,
+    floor: Timestamp,
+    initial: bool,
+    /// The first checkpoint whose triggers went behind them.
+    before: Option<CheckpointId>,
+}
+
+/// The enumerators of a job, by vertex.
 #[derive(Default)]
 pub struct Enumerators {
+    /// The newest deployment that they were made for.
+    made_for: Option<AttemptId>,
     places: BTreeMap<usize, Place>,
 }
 
 impl Enumerators {
+    /// Those of a deployment of the whole job.
+    #[must_use]
+    pub fn made_for(attempt: AttemptId) -> Self {
+        Self { made_for: Some(attempt), places: BTreeMap::new() }
+    }
+
+    /// Whether they were made for this deployment: words from before are stale.
+    #[must_use]
+    pub fn are_of(&self, attempt: AttemptId) -> bool {
+        self.made_for == Some(attempt)
+    }
+
+    /// The deployment they were made for.
+    #[must_use]
+    pub fn deployment(&self) -> Option<AttemptId> {
+        self.made_for
+    }
+
     /// Takes an enumerator in.
     pub fn add(&mut self, vertex: usize, uid: OperatorUid, parallelism: u32, enumerator: Box<dyn SplitEnumerator>) {
         let interval_ms = enumerator.discovery_interval_ms();
-        let place = Place { uid, parallelism, enumerator: Some(enumerator), given: 0, started: false, interval_ms };
+        let place = Place {
+            uid,
+            parallelism,
+            enumerator: Some(enumerator),
+            given: 0,
+            started: false,
+            interval_ms,
+            uncertain: VecDeque::new(),
+        };
         self.places.insert(vertex, place);
     }
 
@@ -93,16 +137,56 @@ impl Enumerators {
         self.places.get(&vertex)?.interval_ms
     }
 
-    /// Snapshots of all, by vertex; `None` while one is away or has not given out its first splits.
+    /// Remembers what a reader is given, until a checkpoint has it.
+    pub fn gave(&mut self, vertex: usize, reader: SubtaskIndex, assignment: &SplitAssignment) {
+        let Some(place) = self.places.get_mut(&vertex) else { return };
+        let SplitAssignment { splits, floor, initial, .. } = assignment.clone();
+        place.uncertain.push_back(Given { reader, splits, floor, initial, before: None });
+    }
+
+    /// Snapshots of all for a checkpoint, by vertex; `None` while one is away or has not given out its first splits.
     #[must_use]
-    pub fn snapshot(&self) -> Option<Vec<(usize, OperatorUid, Vec<u8>)>> {
-        self.places
+    pub fn snapshot(&mut self, checkpoint: CheckpointId) -> Option<Vec<(usize, OperatorUid, Vec<u8>)>> {
+        let snapshots = self
+            .places
             .iter()
             .map(|(vertex, place)| {
                 let enumerator = place.enumerator.as_ref().filter(|_| place.started)?;
                 Some((*vertex, place.uid.clone(), enumerator.snapshot()))
             })
-            .collect()
+            .collect::<Option<_>>()?;
+        for given in self.places.values_mut().flat_map(|place| &mut place.uncertain) {
+            given.before.get_or_insert(checkpoint);
+        }
+        Some(snapshots)
+    }
+
+    /// A checkpoint that is restored from now on is complete: readers have in it what they were given before.
+    pub fn completed(&mut self, checkpoint: CheckpointId) {
+        for place in self.places.values_mut() {
+            place.uncertain.retain(|given| given.before.is_none_or(|before| before > checkpoint));
+        }
+    }
+
+    /// What a reader that starts anew from a checkpoint (0: from before all of this) is to be given: first whatever lets
+    /// it begin. Nothing while nobody was given anything, since the first splits are still to come.
+    #[must_use]
+    pub fn again(&self, vertex: usize, reader: SubtaskIndex, restored: CheckpointId) -> Vec<SplitAssignment> {
+        let Some(place) = self.places.get(&vertex).filter(|place| place.started) else { return Vec::new() };
+        let last = place.interval_ms.is_none();
+        let missing = place
+            .uncertain
+            .iter()
+            .filter(|given| given.reader == reader && given.before.is_none_or(|before| before > restored));
+        let again = missing.map(|given| {
+            let Given { splits, floor, initial, .. } = given;
+            SplitAssignment { splits: splits.clone(), initial: *initial, last, floor: *floor }
+        });
+        let mut again: Vec<SplitAssignment> = again.collect();
+        if again.first().is_none_or(|first| !first.initial) {
+            again.insert(0, SplitAssignment { splits: Vec::new(), initial: true, last, floor: MIN_TIMESTAMP });
+        }
+        again
     }
 }
 
@@ -132,14 +216,36 @@ mod tests {
     fn a_snapshot_waits_until_the_enumerator_is_back_and_its_splits_are_given_out() {
         let mut enumerators = Enumerators::default();
         enumerators.add(0, OperatorUid("s".to_owned()), 2, Box::new(Fixed));
-        assert!(enumerators.snapshot().is_none(), "the first splits are not given out");
+        assert!(enumerators.snapshot(CheckpointId(1)).is_none(), "the first splits are not given out");
         let enumerator = enumerators.take(0).expect("at home");
         let found = Discovery { vertex: 0, enumerator, splits: Ok(vec![split("a"), split("b"), split("c")]) };
         let assignment = enumerators.returned(found).expect("it looked").expect("the first always is one");
         assert_eq!(assignment.splits, [vec![split("a"), split("c")], vec![split("b")]]);
         assert!(assignment.initial && !assignment.last);
-        assert_eq!(enumerators.snapshot(), Some(vec![(0, OperatorUid("s".to_owned()), vec![7])]));
+        assert_eq!(enumerators.snapshot(CheckpointId(1)), Some(vec![(0, OperatorUid("s".to_owned()), vec![7])]));
         assert!(enumerators.take(0).is_some());
-        assert!(enumerators.snapshot().is_none(), "away again");
+        assert!(enumerators.snapshot(CheckpointId(2)).is_none(), "away again");
+    }
+
+    #[test]
+    fn a_reader_gets_back_what_it_was_given_since_the_restored_checkpoint_and_nobody_elses() {
+        let mut enumerators = Enumerators::default();
+        enumerators.add(0, OperatorUid("s".to_owned()), 2, Box::new(Fixed));
+        let (one, other) = (SubtaskIndex(0), SubtaskIndex(1));
+        assert_eq!(enumerators.again(0, one, CheckpointId(0)), [], "its first splits are still to come");
+        let enumerator = enumerators.take(0).expect("at home");
+        let _first = enumerators.returned(Discovery { vertex: 0, enumerator, splits: Ok(vec![]) }).expect("it looked");
+        let given = |id: &str, initial, floor| SplitAssignment { splits: vec![split(id)], initial, last: false, floor };
+        enumerators.gave(0, one, &given("a", true, 1));
+        enumerators.gave(0, other, &given("b", true, 1));
+        assert!(enumerators.snapshot(CheckpointId(1)).is_some());
+        enumerators.gave(0, one, &given("c", false, 5));
+        assert!(enumerators.snapshot(CheckpointId(2)).is_some());
+        assert_eq!(enumerators.again(0, one, CheckpointId(0)), [given("a", true, 1), given("c", false, 5)]);
+        let begin = SplitAssignment { splits: vec![], initial: true, last: false, floor: MIN_TIMESTAMP };
+        assert_eq!(enumerators.again(0, one, CheckpointId(1)), [begin.clone(), given("c", false, 5)]);
+        assert_eq!(enumerators.again(0, other, CheckpointId(1)), std::slice::from_ref(&begin));
+        enumerators.completed(CheckpointId(2));
+        assert_eq!(enumerators.again(0, one, CheckpointId(2)), [begin]);
     }
 }

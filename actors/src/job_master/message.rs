@@ -11,12 +11,12 @@ use millstream_state::log::JobRecord;
 use ractor::RpcReplyPort;
 
 use super::cleaning::{Cleaner, Cleaning};
-use super::deployment::OfferedNode;
+use super::deployment::{Deployments, OfferedNode};
 use super::enumerators::Discovery;
 use super::handle::{JobOutcome, Requested};
 use super::records::{Ledger, RecordOutcome, TerminalRecorded};
 use super::report::JobReport;
-use super::restore::RestorePlan;
+use super::restore::Planned;
 use crate::protocol::FromTaskManager;
 
 /// Messages of the job master.
@@ -27,9 +27,9 @@ pub enum JobMasterMessage {
     NodeLost(NodeProcess, String),
     /// From a task manager.
     FromTaskManager(NodeId, FromTaskManager),
-    /// What the subtasks of a deployment are restored from was read.
-    RestorePlanned(AttemptId, Box<Result<RestorePlan, PortError>>),
-    /// An enumerator came back from looking.
+    /// What the subtasks of these regions are restored from was read.
+    RestorePlanned(Deployments, Box<Result<Planned, PortError>>),
+    /// An enumerator came back from looking; with the number of the deployment that it was made for.
     Discovered(AttemptId, Box<Discovery>),
     /// An enumerator is to look again.
     Discover(AttemptId, usize),

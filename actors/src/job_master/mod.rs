@@ -2,6 +2,9 @@
 //!
 //! - [`message`]: what it is told
 //! - [`actor`]: the loop
+//! - [`carry_out`]: what the coordinator of checkpoints commands
+//! - [`deploying`]: what the job machine commands: regions come and go
+//! - [`assigning`]: splits from enumerators to readers
 //! - [`deployment`]: where the subtasks of an attempt are, and the way to the nodes that run them
 //! - [`prepare`]: what a deployment starts from
 //! - [`restore`]: what each subtask gets of a manifest
@@ -13,8 +16,10 @@
 //! - [`handle`]: what callers hold
 
 pub mod actor;
+pub mod assigning;
 pub mod carry_out;
 pub mod cleaning;
+pub mod deploying;
 pub mod deployment;
 pub mod enumerators;
 pub mod handle;

@@ -1,6 +1,7 @@
 //! What a deployment starts from, and the records that say so: the newest whole checkpoint, or an older one when that
 //! repeats no output. Runs on the blocking executor, before anything is deployed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_runtime::chain::sink::TRANSACTIONS;
@@ -16,25 +17,44 @@ use super::cleaning::Cleaning;
 use super::records::Ledger;
 use super::restore::Restored;
 
-/// Finds what the deployment starts from and records it. `given` is what the user named for the first deployment;
-/// `fallback` the savepoint the run was started from; `consent` allows output to be repeated by going back; `look` how
-/// closely segments are checked.
+/// What a deployment looks for.
+pub struct Search {
+    /// What the user named for the first deployment.
+    pub given: Option<Restored>,
+    /// The savepoint the run was started from.
+    pub fallback: Option<Restored>,
+    /// Going back may repeat output.
+    pub consent: bool,
+    /// All regions are deployed, so that all can go back to an older checkpoint.
+    pub whole: bool,
+    /// How closely segments are checked.
+    pub look: Look,
+}
+
+/// What a deployment starts from.
+pub enum Prepared {
+    /// This; and what to tell the user.
+    From(Option<Restored>, Vec<String>),
+    /// Nothing that some regions could start from alone, says why.
+    GoesBack(Vec<String>),
+}
+
+/// Finds what the deployment starts from and records it.
 ///
 /// # Errors
 /// When the store or the log refuses, or going back would repeat output without consent.
-pub fn prepare(
-    ledger: &mut Ledger,
-    attempt: AttemptId,
-    given: Option<Restored>,
-    fallback: Option<Restored>,
-    consent: bool,
-    look: Look,
-) -> Result<(Option<Restored>, Vec<String>), PortError> {
+pub fn prepare(ledger: &mut Ledger, attempt: AttemptId, search: Search) -> Result<Prepared, PortError> {
     settle(ledger)?;
     let mut messages = Vec::new();
-    let restored = match given {
+    let restored = match search.given {
         Some(given) => Some(given),
-        None => newest(ledger, consent, look, &mut messages)?.or(fallback),
+        None => {
+            let found = newest_usable(&ledger.blobs, ledger.log.state(), search.look)?;
+            if !found.problems.is_empty() && !search.whole {
+                return Ok(Prepared::GoesBack(found.problems));
+            }
+            usable(ledger, found, search.consent, &mut messages)?.or(search.fallback)
+        }
     };
     let checkpoint = restored.as_ref().filter(|restored| !restored.is_savepoint);
     let savepoint = restored.as_ref().filter(|restored| restored.is_savepoint);
@@ -46,17 +66,17 @@ pub fn prepare(
             savepoint: savepoint.map(|restored| restored.path.clone()),
         },
     )?;
-    Ok((restored, messages))
+    Ok(Prepared::From(restored, messages))
 }
 
-/// The newest checkpoint of the log that can be used.
-fn newest(
+/// The newest checkpoint of the log that can be used, if going back to it is allowed; then it is recorded.
+fn usable(
     ledger: &mut Ledger,
+    found: Restorable,
     consent: bool,
-    look: Look,
     messages: &mut Vec<String>,
 ) -> Result<Option<Restored>, PortError> {
-    let Restorable { checkpoint, problems } = newest_usable(&ledger.blobs, ledger.log.state(), look)?;
+    let Restorable { checkpoint, problems } = found;
     if !problems.is_empty() {
         let to = checkpoint.as_ref().map(|(retained, _)| retained.checkpoint);
         let what = match to {
@@ -105,15 +125,22 @@ fn may_have_committed(blobs: &Arc<dyn BlobStore>, passed: &[RetainedCheckpoint])
 #[must_use]
 pub fn strays_at_the_end(ledger: &Ledger) -> Option<Cleaning> {
     let AttemptId { epoch, attempt } = ledger.log.state().attempt?;
-    Some(strays(ledger, AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) }, None))
+    let end = AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) };
+    Some(strays(ledger, end, BTreeSet::new(), None))
 }
 
-/// What older attempts have left behind, once the record of this one is durable.
+/// What older attempts have left behind, but for those beside it, once the record of this one is durable.
 #[must_use]
-pub fn strays(ledger: &Ledger, attempt: AttemptId, restored: Option<&Restored>) -> Cleaning {
+pub fn strays(
+    ledger: &Ledger,
+    attempt: AttemptId,
+    beside: BTreeSet<AttemptId>,
+    restored: Option<&Restored>,
+) -> Cleaning {
     let restored = restored.into_iter().flat_map(|restored| segments(&restored.manifest));
     Cleaning::Strays {
         attempt,
+        beside,
         retained: ledger.log.state().retained.clone(),
         restored: restored.map(|segment| segment.path.clone()).collect(),
     }

@@ -45,6 +45,10 @@ pub struct VertexReport {
 pub struct SubtaskReportRow {
     /// Which one.
     pub id: SubtaskId,
+    /// How often it was deployed before: Flink's attempt number.
+    pub attempt: u32,
+    /// Its deployment.
+    pub deployment: AttemptId,
     /// Where it is in its life.
     pub status: SubtaskStatus,
     /// Since when, milliseconds since the epoch.
@@ -72,7 +76,7 @@ pub struct JobReport {
     pub started_ms: Timestamp,
     /// When it ended.
     pub ended_ms: Option<Timestamp>,
-    /// The newest deployment, whose subtasks are told.
+    /// The newest deployment of any region.
     pub attempt: Option<AttemptId>,
     /// Restarts so far.
     pub restarts: u64,
@@ -80,7 +84,7 @@ pub struct JobReport {
     pub vertices: Vec<VertexReport>,
     /// Edges between them.
     pub edges: Vec<JobEdge>,
-    /// Subtasks of the newest deployment.
+    /// Subtasks, each of its newest deployment.
     pub subtasks: Vec<SubtaskReportRow>,
     /// Failures.
     pub exceptions: ExceptionHistory,

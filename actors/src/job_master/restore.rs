@@ -1,7 +1,7 @@
 //! What each subtask of a deployment gets of a manifest: segments cut to its key groups, and its share of operator state.
 //! Only data: the node that runs the subtask opens the segments. Runs on the blocking executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -47,13 +47,22 @@ pub struct Restored {
     pub is_savepoint: bool,
 }
 
-/// Plans a restore.
+/// What came of looking for something to restore.
+pub enum Planned {
+    /// This.
+    Plan(RestorePlan),
+    /// The newest checkpoint is damaged, says why. Regions that go on have gone past the one before: all must go back.
+    GoesBack(Vec<String>),
+}
+
+/// Plans a restore: of these subtasks only, while others go on, or of all of them and the enumerators.
 ///
 /// # Errors
 /// When the state does not fit the graph, or a segment cannot be read.
 pub fn plan(
     graph: &JobGraph,
     restored: Option<Restored>,
+    only: Option<&BTreeSet<SubtaskId>>,
     blobs: &Arc<dyn BlobStore>,
     allow_non_restored_state: bool,
 ) -> Result<RestorePlan, PortError> {
@@ -65,11 +74,16 @@ pub fn plan(
         messages: Vec::new(),
     };
     let manifest = restored.as_ref().map(|restored| &*restored.manifest);
-    if let Some(manifest) = manifest {
+    if let (Some(manifest), None) = (manifest, only) {
         check(graph, manifest, blobs, allow_non_restored_state, &mut plan.messages)?;
     }
     for (index, vertex) in graph.vertices.iter().enumerate() {
-        if let Some((uid, factory)) = &vertex.enumerator {
+        let ids = (0..vertex.parallelism).map(|subtask| SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) });
+        let ids: Vec<SubtaskId> = ids.filter(|id| only.is_none_or(|only| only.contains(id))).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        if let (Some((uid, factory)), None) = (&vertex.enumerator, only) {
             let stored = manifest
                 .and_then(|manifest| {
                     manifest.vertices.iter().find_map(|old| old.enumerator.as_ref().filter(|e| e.0 == *uid))
@@ -83,9 +97,8 @@ pub fn plan(
         if let Some(floor) = come.map(|newest| newest.watermark()).max() {
             plan.source_floors.push((index, floor));
         }
-        for subtask in 0..vertex.parallelism {
-            let id = SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) };
-            plan.subtasks.insert(id, restore_subtask(vertex, subtask, &old)?);
+        for id in ids {
+            plan.subtasks.insert(id, restore_subtask(vertex, id.index.0, &old)?);
         }
     }
     Ok(plan)

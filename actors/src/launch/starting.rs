@@ -94,7 +94,15 @@ impl Starting {
         let batch = BatchLimit { rows: options.batch_rows, bytes: options.batch_bytes };
         let channels = ChannelOptions { credit: options.credit, batch };
         let arguments = JobArguments {
-            blueprint: Blueprint { job, graph, record, channels, fold_lag: options.fold_lag, world },
+            blueprint: Blueprint {
+                job,
+                graph,
+                record,
+                channels,
+                fold_lag: options.fold_lag,
+                failover: options.failover,
+                world,
+            },
             cleaner: Box::new(Cleaner::new(job, Arc::clone(&ledger.blobs))),
             ledger,
             checkpoints: options.checkpoints,

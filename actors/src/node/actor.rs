@@ -197,7 +197,7 @@ impl NodeState {
         match &message {
             ToTaskManager::Deploy(deploy) => drop(self.obeyed.insert((peer.clone(), job), deploy.attempt)),
             ToTaskManager::Release(_) => drop(self.obeyed.remove(&(peer.clone(), job))),
-            ToTaskManager::Order(..) | ToTaskManager::Stop(_) => {}
+            ToTaskManager::Order(..) | ToTaskManager::Stop(_) | ToTaskManager::StopAll(_) => {}
         }
         let (links, to) = (self.arguments.links.clone(), peer.clone());
         let answers = Answers::new(move |told| say(&links, &to, &Control::FromTaskManager(job, told)));
@@ -249,7 +249,7 @@ impl NodeState {
         for key in orphaned {
             if let (Some(attempt), Some((task_manager, _))) = (self.obeyed.remove(&key), &self.arguments.task_manager) {
                 tracing::warn!(job = %key.1, "its job manager {master} is lost: stopping what runs here");
-                task_manager.send(key.1, ToTaskManager::Stop(attempt), &Answers::new(drop));
+                task_manager.send(key.1, ToTaskManager::StopAll(attempt), &Answers::new(drop));
             }
         }
     }

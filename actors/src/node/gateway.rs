@@ -51,7 +51,10 @@ impl TaskManagerGateway for RemoteGateway {
         self.routes.lock().insert((self.process.clone(), job), answers.clone());
         let deployed = match &message {
             ToTaskManager::Deploy(deploy) => Some(deploy.attempt),
-            ToTaskManager::Order(..) | ToTaskManager::Stop(_) | ToTaskManager::Release(_) => None,
+            ToTaskManager::Order(..)
+            | ToTaskManager::Stop(_)
+            | ToTaskManager::StopAll(_)
+            | ToTaskManager::Release(_) => None,
         };
         let refused = match Control::ToTaskManager(job, message).encode() {
             Ok(bytes) => match self.links.send(&self.process.node, bytes) {

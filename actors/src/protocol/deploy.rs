@@ -1,7 +1,7 @@
 //! What a task manager needs to run its part of an attempt. It makes the operators itself, from the program that its
 //! executable holds; only what the job is given travels, and where its state lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_runtime::batch::BatchLimit;
@@ -77,18 +77,22 @@ pub struct TaskDeployment {
     pub restore: TaskRestore,
 }
 
-/// The part of an attempt that runs on one task manager.
+/// The part of an attempt, the deployment of one region, that runs on one task manager.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deploy {
     /// The attempt.
     pub attempt: AttemptId,
+    /// The attempts of the job's other regions: whatever else is here of the job is over, and goes first.
+    pub beside: BTreeSet<AttemptId>,
+    /// How often the region was deployed before, as users see it.
+    pub deployments_before: u32,
     /// Of what the graph is made.
     pub record: JobRecord,
     /// The fingerprint the graph must have: another program of the same name is refused.
     pub fingerprint: [u8; 16],
     /// The subtasks to run here.
     pub tasks: Vec<TaskDeployment>,
-    /// Where all subtasks of the attempt run.
+    /// Where all subtasks of the attempt run; no channel leads out of it.
     pub places: BTreeMap<SubtaskId, NodeProcess>,
     /// The restored checkpoint; 0 for a start from nothing. What a node keeps locally counts if it is not newer.
     pub restored: CheckpointId,

@@ -1,5 +1,6 @@
 //! What a job master and a task manager say to each other: plain data, the same in one process as over a link. A job
-//! master knows subtasks by their ids only; whatever can arrive late carries the attempt it is about.
+//! master knows subtasks by their ids only; whatever can arrive late carries the attempt it is about. An attempt is the
+//! deployment of one region; a task manager has as many of a job as there are regions with subtasks on it.
 //!
 //! - [`deploy`]: what a task manager needs to run its part of an attempt
 //! - [`gateway`]: how the messages get there
@@ -27,12 +28,15 @@ pub use gateway::{Answers, TaskManagerGateway};
 /// What a task manager is told about one job. Messages arrive in the order in which they were sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToTaskManager {
-    /// Run these subtasks. An attempt older than one already known is answered with `Stopped`.
+    /// Run these subtasks. Attempts of a job come in order: one older than another already known is answered with
+    /// `Stopped`.
     Deploy(Box<Deploy>),
     /// For subtasks of an attempt that runs here; for any other attempt it is nothing.
     Order(AttemptId, Order),
     /// Stop every subtask of the attempt; answered with `Stopped` when none is left, also when there was none.
     Stop(AttemptId),
+    /// Stop every attempt up to this one: the master that deployed them is lost.
+    StopAll(AttemptId),
     /// The leader will send nothing more about the job: let go of what is kept open for it. Answered with `Released`.
     /// Nothing happens if the job has a newer attempt than this here.
     Release(AttemptId),
@@ -44,7 +48,7 @@ impl ToTaskManager {
     pub fn attempt(&self) -> AttemptId {
         match self {
             Self::Deploy(deploy) => deploy.attempt,
-            Self::Order(attempt, _) | Self::Stop(attempt) | Self::Release(attempt) => *attempt,
+            Self::Order(attempt, _) | Self::Stop(attempt) | Self::StopAll(attempt) | Self::Release(attempt) => *attempt,
         }
     }
 }
@@ -59,14 +63,14 @@ pub enum Order {
         /// The splits.
         splits: SplitAssignment,
     },
-    /// Take a checkpoint: for all sources here.
+    /// Take a checkpoint: for all sources of the attempt here.
     Trigger {
         /// The barrier to send.
         barrier: Barrier,
         /// End the input before it.
         drain: bool,
     },
-    /// A checkpoint is complete: for all subtasks here.
+    /// A checkpoint is complete: for all subtasks of the attempt here.
     Complete {
         /// Its number.
         checkpoint: CheckpointId,
@@ -75,7 +79,7 @@ pub enum Order {
         /// The place of its record in the job's log.
         position: Option<LogPosition>,
     },
-    /// A checkpoint will not complete: for all subtasks here.
+    /// A checkpoint will not complete: for all subtasks of the attempt here.
     Abort(CheckpointId),
 }
 
@@ -118,7 +122,7 @@ pub enum FromTaskManager {
         /// Why.
         reason: Refusal,
     },
-    /// Nothing of this attempt, nor of an older one, runs here or ever will.
+    /// Nothing of this attempt runs here or ever will.
     Stopped(AttemptId),
     /// The job is let go of.
     Released(AttemptId),

@@ -1,6 +1,6 @@
 //! Every message comes back from its wire form as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_runtime::batch::BatchLimit;
 use millstream_runtime::checkpoint::manifest::{SegmentRef, SubtaskState};
@@ -79,6 +79,8 @@ fn deploy() -> Deploy {
     };
     Deploy {
         attempt: attempt(),
+        beside: BTreeSet::from([AttemptId::default()]),
+        deployments_before: 2,
         record: JobRecord {
             artefact: Digest([5; 32]),
             name: "fraud-detection".to_owned(),
@@ -118,6 +120,7 @@ fn what_task_managers_are_told_round_trips() {
     round_trip(ToTaskManager::Deploy(Box::new(deploy())));
     orders.into_iter().for_each(|order| round_trip(ToTaskManager::Order(attempt(), order)));
     round_trip(ToTaskManager::Stop(attempt()));
+    round_trip(ToTaskManager::StopAll(attempt()));
     round_trip(ToTaskManager::Release(attempt()));
 }
 

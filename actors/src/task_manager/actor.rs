@@ -90,7 +90,7 @@ impl Actor for TaskManager {
         match message {
             TaskManagerMessage::FromMaster { job, message, answers } => {
                 let hosted = state.jobs.entry(job).or_insert_with(|| HostedJob::new(answers.clone()));
-                if message.attempt() < hosted.newest {
+                if hosted.is_stale(&message) {
                     hosted.refuse(&message, &answers);
                 } else {
                     hosted.answers = answers;
@@ -124,7 +124,7 @@ impl Actor for TaskManager {
 }
 
 impl TaskManagerState {
-    /// A message about the newest attempt, or one that is newer.
+    /// A message of the newest master, or of one that is newer.
     fn take(&mut self, myself: &Myself, job: JobId, message: ToTaskManager) {
         match message {
             ToTaskManager::Deploy(deploy) => self.deploy(myself, job, deploy),
@@ -134,6 +134,7 @@ impl TaskManagerState {
                 }
             }
             ToTaskManager::Stop(attempt) => self.stop(myself, job, attempt),
+            ToTaskManager::StopAll(attempt) => self.stop_all(myself, job, attempt),
             ToTaskManager::Release(attempt) => self.release(myself, job, attempt),
         }
     }
@@ -141,43 +142,35 @@ impl TaskManagerState {
     fn deploy(&mut self, myself: &Myself, job: JobId, deploy: Box<Deploy>) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // Deployed or stopped before. The first attempt of all is number 0 of its epoch, and epochs begin at 1.
-        if deploy.attempt == hosted.newest {
+        if deploy.attempt <= hosted.newest {
             hosted.answers.tell(FromTaskManager::Stopped(deploy.attempt));
             return;
         }
-        hosted.newest = deploy.attempt;
-        hosted.releasing = None;
-        hosted.waiting = Some(Waiting { deploy, early: Vec::new() });
-        if let Some(older) = &mut hosted.attempt {
-            older.stop();
-        }
+        hosted.deploy(deploy);
         self.go_on(myself, job);
     }
 
-    /// Once the subtasks of the attempt that was told to go are gone, what waited for that happens.
+    /// Once the subtasks of attempts that were told to go are gone, what waited for that happens.
     fn go_on(&mut self, myself: &Myself, job: JobId) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        if let Some(attempt) = &hosted.attempt {
-            if attempt.stage != Stage::Stopping || !attempt.tasks.is_empty() {
-                return;
-            }
-            hosted.answers.tell(FromTaskManager::Stopped(attempt.stopped_as));
-            hosted.attempt = None;
+        for gone in hosted.take_stopped() {
+            hosted.answers.tell(FromTaskManager::Stopped(gone));
         }
-        if let Some(waiting) = hosted.waiting.take() {
-            self.open(myself, job, waiting);
-        } else if let Some(attempt) = hosted.releasing.take() {
+        let ready = hosted.take_ready();
+        let is_empty = hosted.attempts.is_empty() && hosted.waiting.is_empty() && ready.is_empty();
+        if let Some(attempt) = hosted.releasing.take_if(|_| is_empty) {
             self.locals.release(job);
             hosted.answers.tell(FromTaskManager::Released(attempt));
             self.jobs.remove(&job);
         }
+        ready.into_iter().for_each(|waiting| self.open(myself, job, waiting));
     }
 
     fn open(&mut self, myself: &Myself, job: JobId, waiting: Waiting) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         let Waiting { mut deploy, early } = waiting;
         let attempt = deploy.attempt;
-        hosted.attempt = Some(Attempt::new(attempt, early));
+        hosted.attempts.insert(attempt, Attempt::new(attempt, early));
         let (programs, locals, blobs) =
             (Arc::clone(&self.programs), Arc::clone(&self.locals), Arc::clone(&self.world.blobs));
         let myself = myself.clone();
@@ -190,7 +183,7 @@ impl TaskManagerState {
     async fn opened(&mut self, myself: &Myself, job: JobId, id: AttemptId, opened: Result<Opened, PortError>) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // Told to go meanwhile: nothing may be spawned any more.
-        let Some(attempt) = hosted.attempt.as_mut().filter(|it| it.id == id && it.stage == Stage::Opening) else {
+        let Some(attempt) = hosted.attempts.get_mut(&id).filter(|it| it.stage == Stage::Opening) else {
             return;
         };
         let place = Place {
@@ -218,11 +211,10 @@ impl TaskManagerState {
     fn stop(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         // A deployment that comes after its stop is stale.
-        hosted.newest = attempt;
-        hosted.waiting = None;
-        match &mut hosted.attempt {
+        hosted.newest = hosted.newest.max(attempt);
+        hosted.waiting.remove(&attempt);
+        match hosted.attempts.get_mut(&attempt) {
             Some(running) => {
-                running.stopped_as = attempt;
                 running.stop();
                 self.go_on(myself, job);
             }
@@ -230,12 +222,17 @@ impl TaskManagerState {
         }
     }
 
+    fn stop_all(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
+        let Some(hosted) = self.jobs.get_mut(&job) else { return };
+        hosted.newest = hosted.newest.max(attempt);
+        hosted.stop_all();
+        self.go_on(myself, job);
+    }
+
     fn release(&mut self, myself: &Myself, job: JobId, attempt: AttemptId) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
         hosted.releasing = Some(attempt);
-        if let Some(running) = &mut hosted.attempt {
-            running.stop();
-        }
+        hosted.stop_all();
         self.go_on(myself, job);
     }
 
@@ -243,9 +240,8 @@ impl TaskManagerState {
     fn gone(&mut self, myself: &Myself, actor: ActorId, panicked: Option<String>) {
         let now = self.now();
         let found = self.jobs.iter_mut().find_map(|(job, hosted)| {
-            let attempt = hosted.attempt.as_mut()?;
-            let id = attempt.task_of(actor)?;
-            Some((*job, id, attempt, &hosted.answers))
+            let (attempt, id) = hosted.task_of(actor)?;
+            Some((*job, id, hosted.attempts.get_mut(&attempt)?, &hosted.answers))
         });
         let Some((job, id, hosted, answers)) = found else { return };
         let attempt = hosted.id;
@@ -265,7 +261,7 @@ impl TaskManagerState {
     /// A channel has failed: both of its subtasks have. One that is on its way out misses nothing.
     fn channel_failed(&mut self, job: JobId, id: AttemptId, subtask: SubtaskId, error: PortError) {
         let Some(hosted) = self.jobs.get_mut(&job) else { return };
-        let running = hosted.attempt.as_ref().filter(|attempt| attempt.id == id && attempt.stage == Stage::Running);
+        let running = hosted.attempts.get(&id).filter(|attempt| attempt.stage == Stage::Running);
         if running.is_some_and(|attempt| attempt.tasks.contains_key(&subtask)) {
             let report = SubtaskReport::Failed(error.into());
             hosted.answers.tell(FromTaskManager::Subtask { id: subtask, attempt: id, report });
@@ -280,11 +276,12 @@ impl TaskManagerState {
         let now = self.now();
         let mut any = false;
         for hosted in self.jobs.values() {
-            let Some(attempt) = hosted.attempt.as_ref().filter(|attempt| !attempt.tasks.is_empty()) else { continue };
-            any = true;
-            let reading = |(id, task): (&SubtaskId, &Task)| (*id, task.metrics.reading(now));
-            let readings = attempt.tasks.iter().map(reading).collect();
-            hosted.answers.tell(FromTaskManager::Readings { attempt: attempt.id, readings });
+            for attempt in hosted.attempts.values().filter(|attempt| !attempt.tasks.is_empty()) {
+                any = true;
+                let reading = |(id, task): (&SubtaskId, &Task)| (*id, task.metrics.reading(now));
+                let readings = attempt.tasks.iter().map(reading).collect();
+                hosted.answers.tell(FromTaskManager::Readings { attempt: attempt.id, readings });
+            }
         }
         self.telling = any;
         if any {

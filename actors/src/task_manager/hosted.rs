@@ -1,6 +1,7 @@
-//! What a task manager has of one job: at most one attempt, and a newer one that waits until it is gone.
+//! What a task manager has of one job: an attempt for each region, and newer ones that wait until those they follow are
+//! gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_runtime::ids::{AttemptId, SubtaskId};
 use millstream_runtime::ports::transport::Registration;
@@ -43,8 +44,6 @@ pub struct Attempt {
     pub id: AttemptId,
     /// Where it is.
     pub stage: Stage,
-    /// The newest attempt that the master wants to be sure of that nothing runs.
-    pub stopped_as: AttemptId,
     /// Subtasks whose actors have not stopped.
     pub tasks: BTreeMap<SubtaskId, Task>,
     /// Orders that came while the state was being opened: first splits, since nothing is triggered before all run.
@@ -55,7 +54,7 @@ impl Attempt {
     /// One whose state is to be opened, with orders that have come for it.
     #[must_use]
     pub fn new(id: AttemptId, early: Vec<Order>) -> Self {
-        Self { id, stage: Stage::Opening, stopped_as: id, tasks: BTreeMap::new(), early }
+        Self { id, stage: Stage::Opening, tasks: BTreeMap::new(), early }
     }
 
     /// Passes an order on to the subtasks that it is for.
@@ -103,7 +102,7 @@ impl Attempt {
     }
 }
 
-/// A deployment that waits until the subtasks of the one before are gone.
+/// A deployment that waits until the subtasks of those before it are gone.
 pub struct Waiting {
     /// What is to be run.
     pub deploy: Box<Deploy>,
@@ -115,12 +114,12 @@ pub struct Waiting {
 pub struct HostedJob {
     /// Whom to tell.
     pub answers: Answers,
-    /// The newest attempt that has come; older ones are stale.
+    /// The newest attempt that has come. Deployments come in order, so that one that is not newer is stale.
     pub newest: AttemptId,
-    /// The attempt whose subtasks are here.
-    pub attempt: Option<Attempt>,
-    /// A newer one.
-    pub waiting: Option<Waiting>,
+    /// The attempts whose subtasks are here.
+    pub attempts: BTreeMap<AttemptId, Attempt>,
+    /// Newer ones.
+    pub waiting: BTreeMap<AttemptId, Waiting>,
     /// The job is to be let go of once the subtasks are gone.
     pub releasing: Option<AttemptId>,
 }
@@ -129,31 +128,140 @@ impl HostedJob {
     /// A job nothing is known of.
     #[must_use]
     pub fn new(answers: Answers) -> Self {
-        Self { answers, newest: AttemptId::default(), attempt: None, waiting: None, releasing: None }
+        Self {
+            answers,
+            newest: AttemptId::default(),
+            attempts: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            releasing: None,
+        }
     }
 
-    /// Answers what belongs to an attempt before the newest. It may come from a leader that was deposed and does not know
-    /// it: what the newer attempt tells must not go there.
+    /// Whether a message is from a master before the newest that is known, who was deposed and may not know it.
+    #[must_use]
+    pub fn is_stale(&self, message: &ToTaskManager) -> bool {
+        message.attempt().epoch < self.newest.epoch
+    }
+
+    /// Answers what is stale, and whoever sent it: what newer attempts tell must not go there.
     pub fn refuse(&self, message: &ToTaskManager, answers: &Answers) {
         match message {
             ToTaskManager::Deploy(deploy) => answers.tell(FromTaskManager::Stopped(deploy.attempt)),
             ToTaskManager::Stop(attempt) => {
                 // Its subtasks may be on their way out: that is told when they are gone.
-                if self.attempt.as_ref().is_none_or(|running| running.id > *attempt) {
+                if !self.attempts.contains_key(attempt) {
                     answers.tell(FromTaskManager::Stopped(*attempt));
                 }
             }
             ToTaskManager::Release(attempt) => answers.tell(FromTaskManager::Released(*attempt)),
-            ToTaskManager::Order(..) => {}
+            ToTaskManager::Order(..) | ToTaskManager::StopAll(_) => {}
         }
     }
 
     /// Passes an order on, or keeps it until the attempt can be opened.
     pub fn order(&mut self, id: AttemptId, order: Order) {
-        if let Some(waiting) = self.waiting.as_mut().filter(|waiting| waiting.deploy.attempt == id) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
             waiting.early.push(order);
-        } else if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.id == id) {
+        } else if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.order(order);
         }
+    }
+
+    /// A newer attempt: whatever is not beside it has to go.
+    pub fn deploy(&mut self, deploy: Box<Deploy>) {
+        self.newest = deploy.attempt;
+        self.releasing = None;
+        self.waiting.retain(|id, _| deploy.beside.contains(id));
+        for (_, older) in self.attempts.iter_mut().filter(|(id, _)| !deploy.beside.contains(id)) {
+            older.stop();
+        }
+        self.waiting.insert(deploy.attempt, Waiting { deploy, early: Vec::new() });
+    }
+
+    /// Stops every attempt.
+    pub fn stop_all(&mut self) {
+        self.waiting.clear();
+        self.attempts.values_mut().for_each(Attempt::stop);
+    }
+
+    /// Forgets the attempts that were told to go and are gone; answers which.
+    pub fn take_stopped(&mut self) -> Vec<AttemptId> {
+        let gone = |attempt: &Attempt| attempt.stage == Stage::Stopping && attempt.tasks.is_empty();
+        self.attempts.extract_if(.., |_, attempt| gone(attempt)).map(|(id, _)| id).collect()
+    }
+
+    /// The deployments that need not wait any more.
+    pub fn take_ready(&mut self) -> Vec<Waiting> {
+        let attempts: BTreeSet<AttemptId> = self.attempts.keys().copied().collect();
+        let ready = |id: &AttemptId, waiting: &Waiting| {
+            attempts.iter().all(|other| other > id || waiting.deploy.beside.contains(other))
+        };
+        self.waiting.extract_if(.., |id, waiting| ready(id, waiting)).map(|(_, waiting)| waiting).collect()
+    }
+
+    /// The subtask of an actor, and its attempt.
+    #[must_use]
+    pub fn task_of(&self, actor: ActorId) -> Option<(AttemptId, SubtaskId)> {
+        self.attempts.iter().find_map(|(id, attempt)| Some((*id, attempt.task_of(actor)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_runtime::ids::{AttemptNumber, CheckpointId, Epoch};
+
+    use super::*;
+    use crate::protocol::ChannelOptions;
+
+    fn attempt(epoch: u64, number: u32) -> AttemptId {
+        AttemptId { epoch: Epoch(epoch), attempt: AttemptNumber(number) }
+    }
+
+    fn deploy(attempt: AttemptId, beside: &[AttemptId]) -> Box<Deploy> {
+        Box::new(Deploy {
+            attempt,
+            beside: beside.iter().copied().collect(),
+            deployments_before: 0,
+            record: millstream_state::log::JobRecord::default(),
+            fingerprint: [0; 16],
+            tasks: Vec::new(),
+            places: BTreeMap::new(),
+            restored: CheckpointId::default(),
+            channels: ChannelOptions { credit: Default::default(), batch: Default::default() },
+            fold_lag: None,
+        })
+    }
+
+    /// A job that runs these attempts.
+    fn running(attempts: &[AttemptId]) -> HostedJob {
+        let mut hosted = HostedJob::new(Answers::new(drop));
+        attempts.iter().for_each(|id| drop(hosted.attempts.insert(*id, Attempt::new(*id, Vec::new()))));
+        hosted
+    }
+
+    fn ready(hosted: &mut HostedJob) -> Vec<AttemptId> {
+        hosted.take_ready().into_iter().map(|waiting| waiting.deploy.attempt).collect()
+    }
+
+    #[test]
+    fn a_region_begins_beside_those_it_names_once_all_others_are_gone() {
+        let (one, other, next) = (attempt(1, 0), attempt(1, 1), attempt(1, 2));
+        let mut hosted = running(&[one, other]);
+        hosted.deploy(deploy(next, &[other]));
+        assert_eq!(ready(&mut hosted), [], "what it follows is on its way out");
+        assert_eq!(hosted.take_stopped(), [one]);
+        assert_eq!(ready(&mut hosted), [next]);
+        assert_eq!(hosted.attempts[&other].stage, Stage::Opening, "nobody has told it to go");
+    }
+
+    #[test]
+    fn regions_that_come_together_do_not_wait_for_each_other_and_nothing_of_an_older_leader_stays() {
+        let (old, one, other) = (attempt(1, 9), attempt(2, 0), attempt(2, 1));
+        let mut hosted = running(&[old]);
+        hosted.deploy(deploy(one, &[other]));
+        hosted.deploy(deploy(other, &[one]));
+        assert_eq!(ready(&mut hosted), []);
+        assert_eq!(hosted.take_stopped(), [old]);
+        assert_eq!(ready(&mut hosted), [one, other]);
     }
 }

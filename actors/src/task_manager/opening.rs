@@ -1,13 +1,13 @@
 //! From the data of a deployment to what subtasks are made of: the graph is recorded, segments are opened, and it is
 //! decided whether the node's own state can be used. Runs on the blocking executor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{JobId, NodeProcess, OperatorUid, SubtaskId};
+use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, OperatorUid, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
@@ -26,6 +26,10 @@ pub struct Opened {
     pub places: BTreeMap<SubtaskId, NodeProcess>,
     /// How they exchange rows.
     pub channels: ChannelOptions,
+    /// The attempts of the job's other regions.
+    pub beside: Arc<BTreeSet<AttemptId>>,
+    /// How often the region was deployed before.
+    pub deployments_before: u32,
     /// The node's materialisation of keyed state, if it keeps one.
     pub local: Option<Arc<LocalState>>,
     /// What each subtask starts from.
@@ -67,7 +71,7 @@ pub fn open(
     let local = deploy.fold_lag.map(|lag| locals.of(job, lag)).transpose()?;
     if let Some(local) = &local {
         // A fold of the attempt before may be running: what it changes must not change under the readers.
-        local.lease(deploy.attempt)?;
+        local.lease(deploy.attempt, &deploy.beside)?;
     }
     let mut tasks = BTreeMap::new();
     for TaskDeployment { id, restore } in std::mem::take(&mut deploy.tasks) {
@@ -83,7 +87,9 @@ pub fn open(
         tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments, in_flight });
     }
     let places = std::mem::take(&mut deploy.places);
-    Ok(Opened { graph, places, channels: deploy.channels, local, tasks })
+    let beside = Arc::new(std::mem::take(&mut deploy.beside));
+    let Deploy { channels, deployments_before, .. } = *deploy;
+    Ok(Opened { graph, places, channels, beside, deployments_before, local, tasks })
 }
 
 fn operators(

@@ -1,13 +1,13 @@
 //! The subtasks of an attempt come to life on a node: all are spawned first, then wired, since nobody may send to a mailbox
 //! that is not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millstream_runtime::batch::BatchLimit;
 use millstream_runtime::chain::context::TaskInfo;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{AttemptId, JobId, SubtaskId};
+use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::transport::Transport;
 use millstream_runtime::ports::{PortError, Waker};
@@ -18,9 +18,20 @@ use super::message::TaskManagerMessage;
 use super::opening::{Opened, OpenedTask};
 use super::wiring::{Wiring, channel_places};
 use crate::metrics::{JobScope, Registered, TaskScope};
-use crate::protocol::Answers;
+use crate::protocol::{Answers, ChannelOptions};
 use crate::subtask::{Announced, Deployment, SubtaskActor, SubtaskArguments, SubtaskMessage};
 use crate::world::{Stopwatch, World};
+
+/// The deployment of a region, as its subtasks are spawned.
+struct Region<'a> {
+    attempt: AttemptId,
+    graph: &'a JobGraph,
+    /// Where all of its subtasks run.
+    places: &'a BTreeMap<SubtaskId, NodeProcess>,
+    channels: ChannelOptions,
+    beside: Arc<BTreeSet<AttemptId>>,
+    deployments_before: u32,
+}
 
 /// Where the subtasks of one job are spawned.
 pub struct Place<'a> {
@@ -44,10 +55,12 @@ impl Place<'_> {
     /// # Errors
     /// When one cannot be started.
     pub async fn run(&self, attempt: &mut Attempt, opened: Opened) -> Result<(), PortError> {
-        let Opened { graph, places, channels, local, tasks } = opened;
+        let Opened { graph, places, channels, beside, deployments_before, local, tasks } = opened;
+        let region =
+            Region { attempt: attempt.id, graph: &graph, places: &places, channels, beside, deployments_before };
         let vertices: Vec<_> = tasks.iter().map(|(id, task)| (*id, task.vertex)).collect();
         for (id, vertex) in vertices {
-            let task = self.spawn(attempt.id, &graph, vertex, id, channels.batch).await?;
+            let task = self.spawn(&region, vertex, id).await?;
             attempt.tasks.insert(id, task);
         }
         let wiring = Wiring {
@@ -75,20 +88,14 @@ impl Place<'_> {
         Ok(())
     }
 
-    async fn spawn(
-        &self,
-        attempt: AttemptId,
-        graph: &JobGraph,
-        index: usize,
-        id: SubtaskId,
-        batch: BatchLimit,
-    ) -> Result<Task, PortError> {
+    async fn spawn(&self, region: &Region<'_>, index: usize, id: SubtaskId) -> Result<Task, PortError> {
+        let graph = region.graph;
         let vertex = &graph.vertices[index];
         let scope = TaskScope {
             job: JobScope { job: self.job, name: graph.name.clone() },
             subtask: id,
             task_name: vertex.name.clone(),
-            attempt: attempt.attempt.0,
+            attempt: region.deployments_before,
         };
         let metrics = self.world.registry.task(&scope, self.stopwatch.elapsed_ns());
         let is_source = vertex.enumerator.is_some();
@@ -99,7 +106,7 @@ impl Place<'_> {
         let announced = Announced::default();
         let arguments = SubtaskArguments {
             id,
-            task: self.task(attempt, vertex, id, batch),
+            task: self.task(region, vertex, id),
             plan: Arc::clone(&vertex.plan),
             channels: channel_places(graph, index, id.index),
             announced: announced.clone(),
@@ -115,18 +122,22 @@ impl Place<'_> {
         Ok(Task { actor, announced, metrics, source_metrics, is_source, inlets: Vec::new() })
     }
 
-    fn task(&self, attempt: AttemptId, vertex: &JobVertex, id: SubtaskId, batch: BatchLimit) -> TaskInfo {
+    fn task(&self, region: &Region<'_>, vertex: &JobVertex, id: SubtaskId) -> TaskInfo {
+        let BatchLimit { rows: batch_rows, bytes: batch_bytes } = region.channels.batch;
+        let first = region.places.keys().find(|other| other.vertex == id.vertex);
         TaskInfo {
             job: self.job,
             task_name: vertex.name.clone(),
-            attempt,
+            attempt: region.attempt,
+            beside: Arc::clone(&region.beside),
+            is_first: first == Some(&id),
             subtask: id.index,
             parallelism: vertex.parallelism,
             max_parallelism: vertex.max_parallelism,
             key_groups: key_group_range(vertex.max_parallelism, vertex.parallelism, id.index),
             watermark_floor: Vec::new(),
-            batch_rows: batch.rows,
-            batch_bytes: batch.bytes,
+            batch_rows,
+            batch_bytes,
             blocking: Arc::clone(&self.world.blocking),
             clock: Arc::clone(&self.world.clock),
             waker: Waker::new(|| {}),

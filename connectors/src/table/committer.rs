@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use heed::RwTxn;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, SinkContext};
+use millstream_runtime::ports::sink::{Committer, OlderAttempts, SinkContext};
 
 use super::environment::Failure;
 use super::layout::{Entries, Section, TableTransaction, keys_of, rows_of};
@@ -66,7 +66,7 @@ impl TableCommitter {
 }
 
 impl Committer<TableTransaction> for TableCommitter {
-    fn abort_unlisted(&mut self, pending: &[TableTransaction]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, pending: &[TableTransaction], older: &OlderAttempts) -> Result<(), PortError> {
         if !super::environment::exists(&self.shared.folder) {
             return Ok(());
         }
@@ -74,8 +74,8 @@ impl Committer<TableTransaction> for TableCommitter {
         self.shared.environment()?.write(|database, transaction| {
             for key in keys_of(database, transaction, &[Section::Staged.prefix()])? {
                 let Some(staged) = TableTransaction::of_part_key(&key) else { continue };
-                let older = staged.job == self.context.job && staged.attempt < self.context.attempt;
-                if older && !listed.contains(&staged.key(Section::Staged)) {
+                let is_over = staged.job == self.context.job && older.contains(staged.attempt);
+                if is_over && !listed.contains(&staged.key(Section::Staged)) {
                     database.delete(transaction, &key)?;
                 }
             }

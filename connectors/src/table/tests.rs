@@ -5,7 +5,7 @@ use std::path::Path;
 
 use millstream_runtime::batch::Rows;
 use millstream_runtime::ids::{AttemptId, AttemptNumber, CutNumber, Epoch, JobId, SubtaskIndex};
-use millstream_runtime::ports::sink::{SinkContext, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{OlderAttempts, SinkContext, SinkWriter, TwoPhaseCommitSink};
 use millstream_runtime::ports::{ErrorKind, PortError};
 
 use super::{Table, TableSink, TableTransaction, Upsert, Visit, clean_uncommitted, clear_output};
@@ -82,7 +82,7 @@ fn committing_again_changes_nothing_whatever_the_order() {
         serde_json::from_slice(&serde_json::to_vec(&[older, newer].concat()).unwrap()).unwrap();
     for attempt in 1..3 {
         let mut committer = sink.committer(context(attempt, 0)).unwrap();
-        committer.abort_unlisted(&listed).unwrap();
+        committer.abort_unlisted(&listed, &OlderAttempts::before(context(attempt, 0).attempt)).unwrap();
         committer.commit(listed.clone()).unwrap();
     }
     assert_eq!(collect(|visit| sink.iterate(visit)), [(1, 11)]);
@@ -99,7 +99,7 @@ fn stagings_of_older_attempts_outside_the_list_are_dropped() {
     let foreign = staged(&mut sink.writer(other).unwrap(), &[(1, 4)]);
     let present = staged(&mut sink.writer(context(1, 0)).unwrap(), &[(1, 8)]);
     let mut committer = sink.committer(context(1, 0)).unwrap();
-    committer.abort_unlisted(&listed).unwrap();
+    committer.abort_unlisted(&listed, &OlderAttempts::before(context(1, 0).attempt)).unwrap();
     let error = committer.commit(unlisted).unwrap_err();
     assert_eq!(error.kind, ErrorKind::GiveUp);
     assert!(error.message.contains("neither staged nor committed"), "{error}");

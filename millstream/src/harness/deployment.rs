@@ -67,6 +67,8 @@ impl Wiring<'_> {
             job: JobId::from_name(&self.job.name),
             task_name: vertex.name.clone(),
             attempt: attempt(AttemptNumber(attempts)),
+            beside: Arc::default(),
+            is_first: subtask.0 == 0,
             subtask,
             parallelism: vertex.parallelism,
             max_parallelism: vertex.max_parallelism,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use millstream_actors::launch::{LaunchOptions, StartFrom};
 use millstream_actors::view::cluster::ConfigEntry;
-use millstream_config::choice::{CheckpointMode, LoadBalanceMode, RestartStrategyKind};
+use millstream_config::choice::{CheckpointMode, FailoverKind, LoadBalanceMode, RestartStrategyKind};
 use millstream_config::value::Limit;
 use millstream_config::{Configuration, Key, keys, secret};
 use millstream_runtime::checkpoint::coordinator::Options as CheckpointOptions;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::element::CheckpointingMode;
+use millstream_runtime::graph::FailoverStrategy;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::JobId;
@@ -98,6 +99,10 @@ pub(crate) fn launch(
         allow_non_restored_state: configuration.get(&keys::IGNORE_UNCLAIMED_STATE),
         checkpoints: checkpoints(configuration),
         restart: restart(configuration)?,
+        failover: match configuration.get(&keys::FAILOVER_STRATEGY) {
+            FailoverKind::Region => FailoverStrategy::Region,
+            FailoverKind::Full => FailoverStrategy::Full,
+        },
         credit,
         batch_rows: configuration.get(&keys::BATCH_ROWS).get() as usize,
         batch_bytes: usize::try_from(configuration.get(&keys::BATCH_BYTES).0).unwrap_or(usize::MAX),

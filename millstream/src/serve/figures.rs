@@ -1,4 +1,4 @@
-//! The last figures of every subtask of the newest deployment of each job: from the metrics of this process if it runs
+//! The last figures of the newest deployment of every subtask of each job: from the metrics of this process if it runs
 //! here, else as its task manager has told the job master. Kept when a subtask has ended and its metrics are gone. Used by
 //! progress, by the summary and by REST.
 
@@ -17,11 +17,14 @@ use tokio::time::{MissedTickBehavior, interval};
 /// The readings of one job.
 pub(crate) type Readings = BTreeMap<SubtaskId, SubtaskReading>;
 
+/// The last readings of one job, and which deployment each is of.
+type LastReadings = BTreeMap<SubtaskId, (AttemptId, SubtaskReading)>;
+
 /// Reads the registry and remembers.
 pub(crate) struct Figures {
     registry: Arc<Registry>,
     stopwatch: Stopwatch,
-    last: Mutex<BTreeMap<JobId, (AttemptId, Readings)>>,
+    last: Mutex<BTreeMap<JobId, LastReadings>>,
 }
 
 impl Figures {
@@ -47,22 +50,21 @@ impl Figures {
         self.registry.sample(self.now());
     }
 
-    /// Reads all subtasks of the deployment that the report is about.
+    /// Reads all subtasks that the report is about.
     pub fn read(&self, report: &JobReport) -> Readings {
         let now = self.now();
-        let mut last = self.lock();
-        let attempt = report.attempt.unwrap_or_default();
-        let (of, readings) = last.entry(report.job).or_default();
-        if std::mem::replace(of, attempt) != attempt {
-            readings.clear();
-        }
+        let mut all = self.lock();
+        let last = all.entry(report.job).or_default();
+        let deployments: BTreeMap<_, _> = report.subtasks.iter().map(|row| (row.id, row.deployment)).collect();
+        last.retain(|id, (deployment, _)| deployments.get(id) == Some(deployment));
         for subtask in &report.subtasks {
-            let told = || subtask.reading.filter(|told| is_newer(told, readings.get(&subtask.id)));
+            let known = last.get(&subtask.id).map(|(_, reading)| reading);
+            let told = || subtask.reading.filter(|told| is_newer(told, known));
             if let Some(reading) = self.registry.task_reading(report.job, subtask.id, now).or_else(told) {
-                readings.insert(subtask.id, reading);
+                last.insert(subtask.id, (subtask.deployment, reading));
             }
         }
-        readings.clone()
+        last.iter().map(|(id, (_, reading))| (*id, *reading)).collect()
     }
 
     /// Forgets all jobs but these.
@@ -70,7 +72,7 @@ impl Figures {
         self.lock().retain(|job, _| jobs.contains(job));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, (AttemptId, Readings)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, LastReadings>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

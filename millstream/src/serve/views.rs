@@ -131,10 +131,6 @@ impl Snapshot {
         self.readings.get(&id).map_or_else(IoMetrics::zero, SubtaskReading::io)
     }
 
-    fn attempt(&self) -> u32 {
-        self.report.attempt.map_or(0, |attempt| attempt.attempt.0)
-    }
-
     pub fn overview(&self) -> JobOverview {
         let report = &self.report;
         let end = report.ended_ms.unwrap_or(-1);
@@ -254,7 +250,7 @@ impl Snapshot {
         SubtaskView {
             subtask: row.id.index.0,
             status,
-            attempt: self.attempt(),
+            attempt: row.attempt,
             endpoint: endpoint(&row.node.0),
             start_time: row.started_ms,
             start_time_again: row.started_ms,
@@ -268,8 +264,9 @@ impl Snapshot {
 
     pub fn backpressure(&self, vertex: VertexId) -> Option<BackpressureView> {
         self.report.vertices.iter().find(|told| told.id == vertex)?;
-        let attempt = self.attempt();
-        let parts = of_vertex(&self.readings, vertex).map(|(_, reading)| {
+        let attempts: BTreeMap<SubtaskId, u32> = self.rows(vertex).map(|row| (row.id, row.attempt)).collect();
+        let parts = of_vertex(&self.readings, vertex).map(|(id, reading)| {
+            let attempt = attempts.get(id).copied().unwrap_or(0);
             (attempt, reading.ratio(Phase::BackPressured), reading.ratio(Phase::Idle), reading.ratio(Phase::Busy))
         });
         Some(BackpressureView::new(self.now_ms, parts))

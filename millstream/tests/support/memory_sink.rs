@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream::prelude::*;
-use millstream_runtime::ids::CutNumber;
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter};
+use millstream_runtime::ids::{AttemptId, AttemptNumber, CutNumber, Epoch};
+use millstream_runtime::ports::sink::{Committer, OlderAttempts, PrepareWork, SinkContext, SinkWork, SinkWriter};
 
 use super::lock;
 
@@ -127,7 +127,6 @@ struct WriterRows<T> {
 struct MemoryCommitter<T> {
     target: Arc<Target<T>>,
     job: u64,
-    attempt: (u64, u32),
 }
 
 fn job_number(context: &SinkContext) -> u64 {
@@ -144,8 +143,7 @@ impl<T: Data + Sync> TwoPhaseCommitSink<T> for MemorySink<T> {
     }
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
-        let attempt = (context.attempt.epoch.0, context.attempt.attempt.0);
-        Ok(Box::new(MemoryCommitter { target: Arc::clone(&self.0), job: job_number(&context), attempt }))
+        Ok(Box::new(MemoryCommitter { target: Arc::clone(&self.0), job: job_number(&context) }))
     }
 }
 
@@ -214,10 +212,14 @@ impl<T: Data> MemoryWriter<T> {
 }
 
 impl<T: Data + Sync> Committer<TransactionId> for MemoryCommitter<T> {
-    fn abort_unlisted(&mut self, pending: &[TransactionId]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, pending: &[TransactionId], older: &OlderAttempts) -> Result<(), PortError> {
         let mut prepared = lock(&self.target.prepared);
         let before = prepared.len();
-        prepared.retain(|id, _| id.0 != self.job || (id.1, id.2) >= self.attempt || pending.contains(id));
+        prepared.retain(|id, _| {
+            id.0 != self.job
+                || !older.contains(AttemptId { epoch: Epoch(id.1), attempt: AttemptNumber(id.2) })
+                || pending.contains(id)
+        });
         let aborted = before - prepared.len();
         // Whoever commits locks them the other way round.
         drop(prepared);

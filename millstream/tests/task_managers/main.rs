@@ -198,6 +198,57 @@ fn only_the_subtasks_of_a_lost_task_manager_move_and_the_others_read_nothing_bac
 }
 
 #[test]
+fn a_lost_task_manager_restarts_the_lanes_that_ran_on_it_and_no_other() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ground = Ground::new(dir.path());
+        let (tap, target) = (Tap::new(8), Target::new());
+        let env = environment(4);
+        env.from_source("numbers", tapped(&tap, |split, n| (split, n)))
+            .uid("numbers")
+            .disable_chaining()
+            .sink_to("out", MemorySink(Arc::clone(&target)))
+            .uid("out");
+        let graph = graph_of(&env);
+        let mut nodes = vec![ground.node("a", 2, &graph).await, ground.node("b", 2, &graph).await];
+        let offered = nodes.iter().map(Node::offered).collect();
+        let launched = launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
+            .await
+            .expect("launched");
+        let deployments = async || {
+            until_status(&launched.handle, JobStatus::Running).await;
+            let report = report(&launched.handle).await;
+            report.subtasks.into_iter().map(|row| (row.id, (row.node.0, row.deployment))).collect::<BTreeMap<_, _>>()
+        };
+        tap.release_all(100);
+        until(async || target.len() == 800).await;
+        for round in 2..=4 {
+            let before = deployments().await;
+            tap.release_all(100 * round - 50);
+            let lost = nodes.remove(0).kill().await;
+            let name = lost.node.0.clone();
+            launched.handle.node_lost(lost, "its process was killed");
+            nodes.push(ground.node(&name, 2, &graph).await);
+            launched.handle.node_joined(nodes[1].offered());
+            tap.release_all(100 * round);
+            until(async || target.len() as u64 == 800 * round).await;
+            let after = deployments().await;
+            assert_eq!(before.len(), 8);
+            for (id, (node, deployment)) in before {
+                let is_same = after[&id] == (node.clone(), deployment);
+                assert_eq!(is_same, node != name, "{id} on {node}, of which {name} was lost: {:?}", after[&id]);
+            }
+        }
+        tap.close_all();
+        finish(&launched).await;
+        let mut rows = target.rows();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..8).flat_map(|split| (0..400).map(move |n| (split, n))).collect::<Vec<_>>());
+        assert_eq!(report(&launched.handle).await.restarts, 3, "one for each loss");
+    });
+}
+
+#[test]
 fn a_job_over_two_task_managers_goes_on_from_rows_in_flight() {
     run(async {
         let dir = tempfile::tempdir().expect("a folder");

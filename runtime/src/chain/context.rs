@@ -1,6 +1,7 @@
 //! What the operators of one chain share with the actor that drives them.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -79,6 +80,10 @@ pub struct TaskInfo {
     pub task_name: String,
     /// The deployment.
     pub attempt: AttemptId,
+    /// The deployments of the job's other regions.
+    pub beside: Arc<BTreeSet<AttemptId>>,
+    /// Whether it is the first subtask of its vertex in the deployment.
+    pub is_first: bool,
     /// Which subtask.
     pub subtask: SubtaskIndex,
     /// How many there are.

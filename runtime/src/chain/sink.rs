@@ -12,9 +12,9 @@ use crate::checkpoint::commit::{BatchId, Command, Commit, Options};
 use crate::element::{Barrier, Purpose};
 use crate::ids::{CheckpointId, OperatorUid};
 use crate::ports::PortError;
-use crate::ports::sink::{Committer, SinkContext, SinkWriter, TwoPhaseCommitSink};
+use crate::ports::sink::{Committer, OlderAttempts, SinkContext, SinkWriter, TwoPhaseCommitSink};
 use crate::state::cut::{OperatorState, Redistribution};
-use crate::state::operator::{decode_item, encode_item};
+use crate::state::operator::{decode_item, encode_item, share_of};
 use crate::time::Timestamp;
 
 /// Name of the operator state that lists a sink's pending transactions.
@@ -53,6 +53,9 @@ pub struct SinkOperator<T, C> {
     cleaned: bool,
     /// Rows that the restored cut overtook.
     held: Option<HeldRows<T>>,
+    /// The transactions that were pending at the restored cut, of all subtasks, for the clean-up.
+    pending: Vec<Vec<u8>>,
+    /// Those of them that are for this subtask to commit, until the clean-up is done.
     restored: Vec<Vec<u8>>,
     /// Cuts whose transactions are being prepared. A later cut lists them too: theirs may never complete.
     preparing: Vec<(CheckpointId, Arc<Preparing>)>,
@@ -74,8 +77,9 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
         let context =
             SinkContext { job: task.job, attempt: task.attempt, subtask: task.subtask, parallelism: task.parallelism };
         let held = HeldRows::restore(restored)?;
-        let restored =
-            restored.iter().filter(|state| state.name == TRANSACTIONS).flat_map(|state| state.items.clone()).collect();
+        let items = |name: &str| {
+            restored.iter().filter(|state| state.name == name).flat_map(|state| state.items.clone()).collect()
+        };
         Ok(Self {
             uid,
             slot,
@@ -87,7 +91,8 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
             writing: false,
             cleaned: false,
             held,
-            restored,
+            pending: if task.is_first { items(TRANSACTIONS) } else { Vec::new() },
+            restored: items(&share_of(TRANSACTIONS)),
             preparing: Vec::new(),
         })
     }
@@ -123,9 +128,7 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
             Answer::Cleaned(committer, outcome) => {
                 self.committer = Some(committer);
                 outcome?;
-                let (subtask, parallelism) = (cx.task.subtask.0 as usize, cx.task.parallelism as usize);
-                let all = std::mem::take(&mut self.restored);
-                let mine = all.into_iter().skip(subtask).step_by(parallelism).collect();
+                let mine = std::mem::take(&mut self.restored);
                 self.machine.restored(mine, &mut self.commands);
                 self.carry_out(cx)
             }
@@ -157,10 +160,11 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
 
     fn open(&mut self, cx: &mut ChainContext) -> ChainResult {
         let mut committer = self.committer.take().expect("nothing has run yet");
-        let first = cx.task.subtask.0 == 0;
-        let pending: Vec<C> = if first { decode_all(&self.restored)? } else { Vec::new() };
+        let (first, older) =
+            (cx.task.is_first, OlderAttempts { before: cx.task.attempt, beside: Arc::clone(&cx.task.beside) });
+        let pending: Vec<C> = decode_all(&std::mem::take(&mut self.pending))?;
         cx.start(self.slot, move || {
-            let outcome = if first { committer.abort_unlisted(&pending) } else { Ok(()) };
+            let outcome = if first { committer.abort_unlisted(&pending, &older) } else { Ok(()) };
             Answer::Cleaned(committer, outcome)
         });
         // A checkpoint of this attempt must not complete before the committer is there.

@@ -3,6 +3,9 @@
 //!
 //! A checkpoint goes through: enumerators snapshotted, triggers sent, all subtasks acknowledged, record written. Only
 //! then is anybody told that it is complete; while its record may exist, it is neither complete nor aborted.
+//!
+//! Regions of the job are deployed each on its own. A checkpoint is triggered only while all run; it remembers their
+//! deployments, and ends with the first of them.
 
 mod command;
 #[cfg(test)]
@@ -13,6 +16,7 @@ mod options;
 mod outcome;
 mod pending;
 mod requests;
+mod running;
 mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +27,8 @@ pub use command::{
 };
 pub use options::Options;
 use pending::{Pending, Phase};
+pub use running::RegionDeployment;
+use running::Running;
 pub use statistics::{
     AckMetrics, CheckpointStatistics, CheckpointStatus, Counts, Distribution, RestoredStatistics, Statistics,
     SubtaskStatistics, Summary, VertexStatistics,
@@ -30,7 +36,7 @@ pub use statistics::{
 
 use crate::checkpoint::manifest::{Ack, SubtaskState};
 use crate::element::Barrier;
-use crate::ids::{AttemptId, CheckpointId, SubtaskId};
+use crate::ids::{AttemptId, CheckpointId, RegionId, SubtaskId};
 
 /// First pause before an undecided record is looked at again; doubled each time.
 const UNDECIDED_PAUSE_MS: i64 = 100;
@@ -41,18 +47,6 @@ const FINAL_RETRY_PAUSE_MS: i64 = 1_000;
 /// Completed checkpoints remembered, to tell a repeated acknowledgement from one of an aborted checkpoint.
 const RECENT: usize = 16;
 
-/// The deployment whose subtasks take part.
-#[derive(Clone, Debug)]
-struct Running {
-    attempt: AttemptId,
-    /// Every subtask, and whether it is a source and gets triggers.
-    subtasks: BTreeMap<SubtaskId, bool>,
-    /// Those behind the end of their input.
-    ended: BTreeSet<SubtaskId>,
-    /// Nothing more is triggered: the job was told to fail, or is stopped, or has its final checkpoint.
-    closed: bool,
-}
-
 /// The coordinator of one job's checkpoints.
 ///
 /// Invariants, asserted: at most [`Options::max_pending`] checkpoints are pending; at most one record is being
@@ -62,7 +56,8 @@ pub struct Coordinator {
     options: Options,
     next_id: CheckpointId,
     running: Option<Running>,
-    last_attempt: Option<AttemptId>,
+    /// The newest deployment of each region.
+    last_attempts: BTreeMap<RegionId, AttemptId>,
     pending: BTreeMap<CheckpointId, Pending>,
     queue: VecDeque<Request>,
     /// Oldest first.
@@ -88,7 +83,7 @@ impl Coordinator {
         Self {
             next_id: CheckpointId(retained.iter().map(|kept| kept.checkpoint.0 + 1).max().unwrap_or(1)),
             running: None,
-            last_attempt: None,
+            last_attempts: BTreeMap::new(),
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
             retained,
@@ -143,16 +138,22 @@ impl Coordinator {
         self.statistics.restored(restored);
     }
 
-    /// All subtasks of a deployment run; `true` marks those that get triggers. Checkpoint numbers start at the floor
-    /// or above.
+    /// Whether the end of the job is under way: the record of a stop or of the final checkpoint may exist or does, or the
+    /// job was told to fail. What its regions were told cannot be taken back from some of them only.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        let closed = self.running.as_ref().is_some_and(|running| running.closed);
+        closed || self.pending.values().any(|pending| pending.is_exclusive() && !pending.is_abortable())
+    }
+
+    /// All subtasks of a region's deployment run. Checkpoint numbers start at the floor or above.
     ///
     /// # Errors
-    /// When another deployment has not ended or a record is undecided: what the subtasks were restored from would
+    /// When the deployment before it has not ended or a record is undecided: what the subtasks were restored from would
     /// not be what the log says.
-    pub fn start_attempt(
+    pub fn start_region(
         &mut self,
-        attempt: AttemptId,
-        subtasks: impl IntoIterator<Item = (SubtaskId, bool)>,
+        region: RegionDeployment,
         floor: CheckpointId,
         now_ms: i64,
         out: &mut Vec<Command>,
@@ -160,32 +161,37 @@ impl Coordinator {
         if self.deposed {
             return Err(StartError::Deposed);
         }
-        if let Some(running) = &self.running {
-            return Err(StartError::Running(running.attempt));
+        if let Some(older) = self.running.as_ref().and_then(|running| running.attempt(region.region)) {
+            return Err(StartError::Running(older));
         }
         if let Some(recording) = self.recording() {
             return Err(StartError::Undecided(recording));
         }
-        if self.last_attempt.is_some_and(|last| attempt <= last) {
-            return Err(StartError::NotNewer(attempt));
+        if self.last_attempts.get(&region.region).is_some_and(|last| region.attempt <= *last) {
+            return Err(StartError::NotNewer(region.attempt));
         }
         assert!(self.pending.is_empty(), "checkpoints pending without a deployment: {:?}", self.pending);
-        self.last_attempt = Some(attempt);
+        self.last_attempts.insert(region.region, region.attempt);
         self.next_id = self.next_id.max(floor);
-        self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0));
-        self.final_retry_ms = None;
-        let subtasks = subtasks.into_iter().collect();
-        self.running = Some(Running { attempt, subtasks, ended: BTreeSet::new(), closed: false });
+        let running = self.running.get_or_insert_with(|| Running::new(region.of));
+        running.start(region);
+        if running.is_whole() {
+            self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0));
+            self.final_retry_ms = None;
+        }
         self.advance(now_ms, out);
         Ok(())
     }
 
-    /// The deployment is over: what is pending is aborted, except a record that may exist already.
-    pub fn attempt_ended(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        if self.deposed || self.running.as_ref().is_none_or(|running| running.attempt != attempt) {
+    /// The deployment of a region is over: what is pending is aborted, except a record that may exist already.
+    pub fn region_ended(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        let Some(running) = self.running.as_mut().filter(|_| !self.deposed) else { return Reply::Stale };
+        if !running.end(attempt) {
             return Reply::Stale;
         }
-        self.running = None;
+        if running.is_empty() {
+            self.running = None;
+        }
         let abortable: Vec<_> =
             self.pending.values().filter(|pending| pending.is_abortable()).map(|p| p.checkpoint).collect();
         for checkpoint in abortable {
@@ -238,17 +244,18 @@ impl Coordinator {
         let waiting = self.pending.get_mut(&checkpoint).filter(|pending| pending.phase == Phase::Enumerators);
         let (Some(pending), Some(running), false) = (waiting, &self.running, self.deposed) else { return Reply::Stale };
         pending.enumerators = enumerators;
-        pending.phase = if running.subtasks.is_empty() { Phase::Acked } else { Phase::Acks };
+        pending.phase = if running.subtasks().len() == 0 { Phase::Acked } else { Phase::Acks };
         out.push(Command::SendTriggers {
             barrier: Barrier {
                 checkpoint,
-                attempt: pending.attempt,
+                attempt: pending.attempt(),
                 purpose: pending.purpose,
                 mode: self.options.mode,
                 overtaking: self.options.overtaking(pending.purpose),
                 triggered_ms: pending.triggered_ms,
             },
             drain: pending.drain,
+            attempts: pending.attempts.clone(),
         });
         self.advance(now_ms, out);
         Reply::Accepted
@@ -275,10 +282,10 @@ impl Coordinator {
     pub fn ack(&mut self, ack: Ack, metrics: AckMetrics, now_ms: i64, out: &mut Vec<Command>) -> AckReply {
         let subtask = SubtaskId { vertex: ack.vertex, index: ack.subtask };
         let running = match &self.running {
-            Some(running) if running.attempt == ack.attempt && !self.deposed => running,
+            Some(running) if running.runs(ack.attempt) && !self.deposed => running,
             _ => return AckReply::Stale,
         };
-        if !running.subtasks.contains_key(&subtask) || ack.checkpoint >= self.next_id {
+        if running.attempt_of(subtask) != Some(ack.attempt) || ack.checkpoint >= self.next_id {
             return AckReply::Unknown;
         }
         let Some(pending) = self.pending.get_mut(&ack.checkpoint) else {
@@ -298,7 +305,7 @@ impl Coordinator {
         let sizes = sizes(&ack.state, &self.last_paths);
         pending.paths.extend(ack.state.segments.iter().map(|segment| segment.path.clone()));
         pending.acked.insert(subtask, ack.state);
-        if pending.acked.len() == running.subtasks.len() {
+        if pending.acked.len() == running.subtasks().len() {
             pending.phase = Phase::Acked;
         }
         self.statistics.acked(ack.checkpoint, subtask, sizes, metrics, now_ms);
@@ -316,7 +323,7 @@ impl Coordinator {
         now_ms: i64,
         out: &mut Vec<Command>,
     ) -> Reply {
-        let current = self.running.as_ref().is_some_and(|running| running.attempt == attempt);
+        let current = self.running.as_ref().is_some_and(|running| running.attempt_of(subtask) == Some(attempt));
         let abortable = self.pending.get(&checkpoint).is_some_and(Pending::is_abortable);
         if self.deposed || !current || !abortable {
             return Reply::Stale;
@@ -335,7 +342,7 @@ impl Coordinator {
         out: &mut Vec<Command>,
     ) -> Reply {
         match &mut self.running {
-            Some(running) if running.attempt == attempt && running.subtasks.contains_key(&subtask) && !self.deposed => {
+            Some(running) if running.attempt_of(subtask) == Some(attempt) && !self.deposed => {
                 running.ended.insert(subtask);
             }
             _ => return Reply::Stale,

@@ -29,6 +29,8 @@ fn context() -> ChainContext {
         job: JobId::from_name("test"),
         task_name: "test".to_owned(),
         attempt: AttemptId::default(),
+        beside: Arc::default(),
+        is_first: true,
         subtask: SubtaskIndex(0),
         parallelism: 1,
         max_parallelism: 1,

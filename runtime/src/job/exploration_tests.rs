@@ -1,10 +1,13 @@
-//! Everything that can happen to a job of few failures, in every order: two deployments never overlap, every job ends
-//! once, and its end is told only behind its record.
+//! Everything that can happen to a job of two regions and few failures, in every order: two deployments of a region never
+//! overlap, what concerns all of them restarts them together, every job ends once, and its end is told only behind its
+//! record.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::exploration::{Explored, Model, explore};
-use crate::ids::{AttemptId, Epoch};
+use std::collections::BTreeMap;
+
+use crate::ids::{AttemptId, Epoch, RegionId};
 use crate::ports::ErrorKind;
 
 /// A bug put between the machine and its world.
@@ -15,18 +18,24 @@ enum Mutant {
     ObeysStale,
     /// A restart does not wait until the subtasks are gone.
     RestartsEarly,
+    /// That subtasks of one region are gone is taken for the other.
+    ConfusesRegions,
+    /// What concerns all regions restarts only one.
+    RestartsOne,
 }
 
 #[derive(Clone, Debug)]
 enum Event {
     Deployed(AttemptId),
     Failed(AttemptId, ErrorKind),
+    JobFailed,
+    GoesBack,
     Gone(AttemptId),
     Finished(AttemptId),
     RestartDue,
     Cancel,
     Redeploy,
-    StopDone(AttemptId),
+    StopDone,
     Recorded,
     LeadershipLost,
 }
@@ -41,8 +50,16 @@ struct World {
     canceled: Vec<AttemptId>,
     /// Every deployment so far: its events may come late.
     deployed: Vec<AttemptId>,
-    restart_ms: Option<i64>,
+    /// The region of every deployment, and the newest of each region.
+    regions: BTreeMap<AttemptId, RegionId>,
+    newest: BTreeMap<RegionId, AttemptId>,
+    /// All regions are to be deployed at once: none may act any more.
+    together: bool,
+    /// Wake-ups asked for, and the newest of each region's failures.
+    restarts_ms: Vec<i64>,
+    due_ms: BTreeMap<RegionId, i64>,
     failures_left: u32,
+    goes_back_left: u32,
     cancels_left: u32,
     redeployments_left: u32,
     recording: Option<JobStatus>,
@@ -53,16 +70,21 @@ struct World {
 impl World {
     fn new(mutant: Mutant) -> Self {
         let options =
-            Options { restart: RestartOptions::FixedDelay { attempts: 2, delay_ms: 100 }, ..Options::default() };
+            Options { restart: RestartOptions::FixedDelay { attempts: 1, delay_ms: 100 }, ..Options::default() };
         let mut world = Self {
-            job: Job::new(Epoch(1), options, 0),
+            job: Job::new(Epoch(1), 2, options, 0),
             mutant,
             now_ms: 0,
             alive: vec![],
             canceled: vec![],
             deployed: vec![],
-            restart_ms: None,
-            failures_left: 4,
+            regions: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            together: true,
+            restarts_ms: vec![],
+            due_ms: BTreeMap::new(),
+            failures_left: 2,
+            goes_back_left: 1,
             cancels_left: 1,
             redeployments_left: 1,
             recording: None,
@@ -76,29 +98,26 @@ impl World {
     }
 
     fn obey(&mut self, commands: Vec<Command>) -> Result<(), String> {
+        let mut failed = Vec::new();
         for command in commands {
             if self.ended.is_some() {
                 return Err(format!("{command:?} after the end"));
             }
             match command {
-                Command::Deploy(attempt) => {
-                    if !self.alive.is_empty() {
-                        return Err(format!("{attempt} deployed beside {:?}", self.alive));
-                    }
-                    if self.restart_ms.take().is_some_and(|due| self.now_ms < due) {
-                        return Err("restarted before its time".to_owned());
-                    }
-                    self.alive.push(attempt);
-                    self.deployed.push(attempt);
-                }
+                Command::Deploy(deployment) => self.deploy(&deployment)?,
                 Command::CancelSubtasks(attempt) => {
                     if !self.alive.contains(&attempt) || self.canceled.contains(&attempt) {
                         return Err(format!("{attempt} cancelled without need"));
                     }
                     self.canceled.push(attempt);
+                    failed.push(self.regions[&attempt]);
                 }
-                Command::ScheduleRestart { at_ms } => self.restart_ms = Some(at_ms),
-                Command::RecordFailure { .. } | Command::StopInterrupted => {}
+                Command::ScheduleRestart { at_ms } => {
+                    self.restarts_ms.push(at_ms);
+                    self.due_ms.extend(failed.iter().map(|region| (*region, at_ms)));
+                }
+                Command::RecordFailure { .. } => {}
+                Command::StopInterrupted => self.together = true,
                 Command::RecordTerminal(status) => {
                     if !self.alive.is_empty() || self.recording.replace(status).is_some() {
                         return Err(format!("{status} recorded too early or twice"));
@@ -118,10 +137,46 @@ impl World {
         Ok(())
     }
 
+    fn deploy(&mut self, deployment: &BTreeMap<RegionId, AttemptId>) -> Result<(), String> {
+        for (region, attempt) in deployment {
+            if self.alive.iter().any(|alive| self.regions[alive] == *region) {
+                return Err(format!("{attempt} deployed beside {:?}", self.alive));
+            }
+            if self.due_ms.remove(region).is_some_and(|due| self.now_ms < due) {
+                return Err("restarted before its time".to_owned());
+            }
+            if self.newest.insert(*region, *attempt).is_some_and(|older| older >= *attempt) {
+                return Err(format!("{attempt} is not newer"));
+            }
+            self.regions.insert(*attempt, *region);
+        }
+        if std::mem::take(&mut self.together) && (!self.alive.is_empty() || deployment.len() != 2) {
+            return Err(format!("{deployment:?} deployed alone, {:?} may act", self.alive));
+        }
+        self.alive.extend(deployment.values());
+        self.deployed.extend(deployment.values());
+        Ok(())
+    }
+
     /// The attempt as the mutant lets the machine see it.
     fn seen(&self, attempt: AttemptId) -> AttemptId {
-        let current = self.job.attempt().unwrap_or(attempt);
-        if self.mutant == Mutant::ObeysStale { current } else { attempt }
+        if self.mutant == Mutant::ObeysStale { self.newest[&self.regions[&attempt]] } else { attempt }
+    }
+
+    fn gone(&mut self, attempt: AttemptId, out: &mut Vec<Command>) {
+        self.alive.retain(|alive| *alive != attempt);
+        let seen = match self.mutant {
+            Mutant::ConfusesRegions => self.newest[&RegionId(1 - self.regions[&attempt].0)],
+            Mutant::None | Mutant::ObeysStale | Mutant::RestartsEarly | Mutant::RestartsOne => self.seen(attempt),
+        };
+        self.job.subtasks_canceled(seen, self.now_ms, out);
+    }
+
+    fn job_failed(&mut self, out: &mut Vec<Command>) {
+        let all = [self.newest[&RegionId(0)]];
+        let scope = if self.mutant == Mutant::RestartsOne { Scope::Regions(&all) } else { Scope::Job };
+        let reply = self.job.failed(scope, Failure::of_job(ErrorKind::Retry, "broken"), 0.5, self.now_ms, out);
+        self.together |= reply == Reply::Accepted && out.iter().any(|c| matches!(c, Command::RecordFailure { .. }));
     }
 }
 
@@ -135,18 +190,26 @@ impl Model for World {
         }
         for attempt in &self.deployed {
             // Late words of a deployment that is gone may come at any time.
+            let is_old = self.newest[&self.regions[attempt]] != *attempt;
             events.push(Event::Deployed(*attempt));
             if self.failures_left > 0 {
                 events.push(Event::Failed(*attempt, ErrorKind::Retry));
-                events.push(Event::Failed(*attempt, ErrorKind::GiveUp));
+                if !is_old {
+                    events.push(Event::Failed(*attempt, ErrorKind::GiveUp));
+                }
             }
             if self.canceled.contains(attempt) || !self.alive.contains(attempt) {
                 events.push(Event::Gone(*attempt));
             }
             events.push(Event::Finished(*attempt));
-            events.push(Event::StopDone(*attempt));
         }
-        if self.restart_ms.is_some() {
+        if self.failures_left > 0 {
+            events.push(Event::JobFailed);
+        }
+        if self.goes_back_left > 0 {
+            events.push(Event::GoesBack);
+        }
+        if !self.restarts_ms.is_empty() {
             events.push(Event::RestartDue);
         }
         if self.cancels_left > 0 {
@@ -159,6 +222,7 @@ impl Model for World {
         if self.recording.is_some() && self.recorded.is_none() {
             events.push(Event::Recorded);
         }
+        events.push(Event::StopDone);
         events
     }
 
@@ -171,21 +235,29 @@ impl Model for World {
             }
             Event::Failed(attempt, kind) => {
                 self.failures_left -= 1;
-                self.job.failed(self.seen(attempt), Failure::of_job(kind, "broken"), 0.5, now, &mut out);
+                let failed = [self.seen(attempt)];
+                self.job.failed(Scope::Regions(&failed), Failure::of_job(kind, "broken"), 0.5, now, &mut out);
             }
-            Event::Gone(attempt) => {
-                self.alive.retain(|alive| *alive != attempt);
-                self.job.subtasks_canceled(self.seen(attempt), now, &mut out);
+            Event::JobFailed => {
+                self.failures_left -= 1;
+                self.job_failed(&mut out);
             }
+            Event::GoesBack => {
+                self.goes_back_left -= 1;
+                self.together |= self.job.goes_back(now, &mut out) == Reply::Accepted;
+            }
+            Event::Gone(attempt) => self.gone(attempt, &mut out),
             Event::Finished(attempt) => {
                 self.alive.retain(|alive| *alive != attempt);
                 self.job.all_finished(self.seen(attempt), now, &mut out);
             }
             Event::RestartDue => {
-                self.now_ms = self.now_ms.max(self.restart_ms.unwrap_or(0));
+                self.now_ms = self.now_ms.max(self.restarts_ms.remove(0));
                 if self.mutant == Mutant::RestartsEarly {
-                    let attempt = self.job.attempt().unwrap();
-                    self.job.subtasks_canceled(attempt, self.now_ms, &mut out);
+                    let newest: Vec<_> = self.newest.values().copied().collect();
+                    for attempt in newest {
+                        self.job.subtasks_canceled(attempt, self.now_ms, &mut out);
+                    }
                 }
                 self.job.restart_due(self.now_ms, &mut out);
             }
@@ -195,10 +267,10 @@ impl Model for World {
             }
             Event::Redeploy => {
                 self.redeployments_left -= 1;
-                self.job.redeploy(now, &mut out);
+                self.together |= self.job.redeploy(2, now, &mut out) == Reply::Accepted;
             }
-            Event::StopDone(attempt) => {
-                self.job.stop_savepoint_done(self.seen(attempt));
+            Event::StopDone => {
+                self.job.stop_savepoint_done();
             }
             Event::Recorded => {
                 self.recorded = self.recording;
@@ -216,9 +288,10 @@ impl Model for World {
         // Exceptions and times of states decide about nothing.
         let job = &self.job;
         let (alive, canceled, deployed) = (&self.alive, &self.canceled, &self.deployed);
-        let world = (self.now_ms, self.restart_ms, self.failures_left, self.cancels_left, self.redeployments_left);
+        let left = (self.failures_left, self.goes_back_left, self.cancels_left, self.redeployments_left);
+        let times = (self.now_ms, &self.restarts_ms, &self.due_ms, self.together);
         let ends = (self.recording, self.recorded, self.ended);
-        format!("{:?} {alive:?} {canceled:?} {deployed:?} {world:?} {ends:?}", job.decisive_state())
+        format!("{:?} {alive:?} {canceled:?} {deployed:?} {left:?} {times:?} {ends:?}", job.decisive_state())
     }
 
     fn at_end(&self) -> Result<(), String> {
@@ -228,14 +301,14 @@ impl Model for World {
 }
 
 fn explore_with(mutant: Mutant) -> Explored<Event> {
-    explore(World::new(mutant), 200_000)
+    explore(World::new(mutant), 400_000)
 }
 
 #[test]
 fn no_order_of_events_lets_two_deployments_act_or_a_job_end_twice() {
     let explored = explore_with(Mutant::None);
     assert!(explored.violation.is_none(), "{:?}", explored.violation);
-    assert_eq!((explored.states, explored.transitions, explored.ends), (1_449, 11_944, 537));
+    assert_eq!((explored.states, explored.transitions, explored.ends), (80_719, 1_188_463, 24_139));
 }
 
 #[test]
@@ -248,4 +321,17 @@ fn the_enumeration_catches_a_machine_that_obeys_old_deployments() {
 fn the_enumeration_catches_a_restart_beside_living_subtasks() {
     let (_, broken) = explore_with(Mutant::RestartsEarly).violation.expect("the mutant survived");
     assert!(broken.contains("deployed beside"), "{broken}");
+}
+
+#[test]
+fn the_enumeration_catches_a_machine_that_confuses_regions() {
+    let (_, broken) = explore_with(Mutant::ConfusesRegions).violation.expect("the mutant survived");
+    let caught = ["deployed beside", "may act", "recorded too early"];
+    assert!(caught.iter().any(|what| broken.contains(what)), "{broken}");
+}
+
+#[test]
+fn the_enumeration_catches_that_one_region_restarts_where_all_must() {
+    let (_, broken) = explore_with(Mutant::RestartsOne).violation.expect("the mutant survived");
+    assert!(broken.contains("deployed alone"), "{broken}");
 }

@@ -1,10 +1,16 @@
-//! The life cycle machine of a job: which deployment may run, what follows a failure, when the job has ended. Fed by
+//! The life cycle machine of a job: which deployments may run, what follows a failure, when the job has ended. Fed by
 //! the job manager's actor. Every event brings the time; events of old deployments are answered, not obeyed.
+//!
+//! Pipelined regions are deployed and fail each on its own; the restart strategy, the exceptions and the status are the
+//! job's. As in Flink it is `RESTARTING` from the failure of any region on; here until all run again.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::exceptions::{ExceptionHistory, Failure};
+use super::region::{Region, Subtasks};
 use super::restart::{RestartOptions, RestartStrategy};
 use super::status::{JobStatus, StatusTimestamps};
-use crate::ids::{AttemptId, AttemptNumber, Epoch};
+use crate::ids::{AttemptId, AttemptNumber, Epoch, RegionId};
 use crate::ports::ErrorKind;
 
 /// Settings of the machine.
@@ -25,8 +31,8 @@ impl Default for Options {
 /// What the job manager must do now. Commands of one event are carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Deploy all subtasks, from the newest restorable checkpoint.
-    Deploy(AttemptId),
+    /// Deploy these regions from the newest restorable checkpoint, each as an attempt of its own.
+    Deploy(BTreeMap<RegionId, AttemptId>),
     /// Cancel all subtasks of the deployment and report when none is left that could still act.
     CancelSubtasks(AttemptId),
     /// Call [`Job::restart_due`] at this time.
@@ -34,11 +40,11 @@ pub enum Command {
         /// When.
         at_ms: i64,
     },
-    /// The deployment failed: log it and count it.
+    /// Deployments failed: log it and count it.
     RecordFailure {
-        /// The deployment.
+        /// The first of them.
         attempt: AttemptId,
-        /// Whether another one follows.
+        /// Whether others follow.
         restarts: bool,
     },
     /// A stop whose savepoint is durable was interrupted by a failure: the job goes on, the requester must be told.
@@ -60,43 +66,40 @@ pub enum Reply {
     Ignored,
 }
 
-/// Where the subtasks of the current deployment are.
+/// What has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subtasks {
-    /// None was deployed, or all are gone for certain.
-    Gone,
-    /// Being started.
-    Deploying,
-    /// All run.
-    Running,
-    /// Told to go.
-    Canceling,
+pub enum Scope<'a> {
+    /// These deployments, by one cause: others go on.
+    Regions(&'a [AttemptId]),
+    /// Something that concerns all regions: checkpoints, an enumerator, the end that was under way.
+    Job,
 }
 
-/// What follows when all subtasks are gone.
+/// What follows when subtasks are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
     /// Run.
     Run,
-    /// Be deployed again, not before that time.
-    Restart {
-        /// When.
-        at_ms: i64,
-    },
     /// End.
     End(JobStatus),
 }
 
 /// The life of one job.
 ///
-/// Invariant, asserted: a deployment is made only when every subtask of the one before is gone.
+/// Invariants, asserted: a region is deployed only when every subtask of its deployment before is gone, and all regions
+/// together only when none has any.
 #[derive(Clone, Debug)]
 pub struct Job {
     epoch: Epoch,
     status: JobStatus,
     timestamps: StatusTimestamps,
-    attempt: Option<AttemptId>,
-    subtasks: Subtasks,
+    regions: Vec<Region>,
+    /// How many regions the job has from its next deployment on.
+    next_regions: Option<usize>,
+    /// The number of the next deployment.
+    next: AttemptNumber,
+    /// No region is deployed again before all can be.
+    together: bool,
     goal: Goal,
     /// The last end's record is being written.
     recording: bool,
@@ -108,15 +111,17 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that this leader has accepted.
+    /// A job of so many regions that this leader has accepted.
     #[must_use]
-    pub fn new(epoch: Epoch, options: Options, now_ms: i64) -> Self {
+    pub fn new(epoch: Epoch, regions: usize, options: Options, now_ms: i64) -> Self {
         let mut job = Self {
             epoch,
             status: JobStatus::Initializing,
             timestamps: StatusTimestamps::default(),
-            attempt: None,
-            subtasks: Subtasks::Gone,
+            regions: vec![Region::new(0); regions],
+            next_regions: None,
+            next: AttemptNumber(0),
+            together: true,
             goal: Goal::Run,
             recording: false,
             stopping: false,
@@ -140,22 +145,41 @@ impl Job {
         &self.timestamps
     }
 
-    /// The newest deployment.
+    /// The newest deployment of any region.
     #[must_use]
     pub fn attempt(&self) -> Option<AttemptId> {
-        self.attempt
+        let number = self.next.0.checked_sub(1)?;
+        Some(AttemptId { epoch: self.epoch, attempt: AttemptNumber(number) })
+    }
+
+    /// How often a region was deployed before its present deployment: Flink's attempt number.
+    #[must_use]
+    pub fn deployments_before(&self, region: RegionId) -> u32 {
+        self.regions.get(region.0 as usize).map_or(0, |region| region.deployments.saturating_sub(1))
     }
 
     /// Whether the subtasks of this deployment are still wanted and not all running.
     #[must_use]
     pub fn is_deploying(&self, attempt: AttemptId) -> bool {
-        self.attempt == Some(attempt) && self.subtasks == Subtasks::Deploying
+        self.find(attempt).is_some_and(|index| self.regions[index].subtasks == Subtasks::Deploying)
     }
 
     /// Whether the subtasks of this deployment are wanted: none has failed, and nobody has told them to go.
     #[must_use]
     pub fn is_wanted(&self, attempt: AttemptId) -> bool {
-        self.attempt == Some(attempt) && matches!(self.subtasks, Subtasks::Deploying | Subtasks::Running)
+        self.find(attempt).is_some_and(|index| self.regions[index].is_alive())
+    }
+
+    /// The deployments whose subtasks may act: wanted, or not gone for certain.
+    #[must_use]
+    pub fn living(&self) -> BTreeSet<AttemptId> {
+        self.regions.iter().filter(|region| !region.is_over()).filter_map(|region| region.attempt).collect()
+    }
+
+    /// Whether the job goes on, and regions that are gone will join those that run: what is kept for all of them stays.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.goal == Goal::Run && !self.together
     }
 
     /// Restarts so far (Flink's `numRestarts`).
@@ -176,60 +200,67 @@ impl Job {
             return Reply::Ignored;
         }
         self.enter(JobStatus::Created, now_ms);
-        self.deploy(out);
+        self.regions.iter_mut().for_each(|region| region.due_ms = Some(now_ms));
+        self.deploy_due(now_ms, out);
         Reply::Accepted
     }
 
     /// All subtasks of the deployment run.
     pub fn deployed(&mut self, attempt: AttemptId, now_ms: i64) -> Reply {
-        if self.attempt != Some(attempt) {
-            return Reply::Stale;
-        }
-        if self.subtasks != Subtasks::Deploying {
+        let Some(index) = self.find(attempt) else { return Reply::Stale };
+        if self.regions[index].subtasks != Subtasks::Deploying {
             return Reply::Ignored;
         }
-        self.subtasks = Subtasks::Running;
-        self.enter(JobStatus::Running, now_ms);
+        self.regions[index].subtasks = Subtasks::Running;
+        if self.regions.iter().all(|region| matches!(region.subtasks, Subtasks::Running | Subtasks::Finished)) {
+            self.enter(JobStatus::Running, now_ms);
+        }
         Reply::Accepted
     }
 
-    /// Something of the deployment failed: a subtask, its start, a checkpoint, an enumerator. `jitter` is a random
-    /// number in 0..1 for the restart delay.
+    /// Something failed: subtasks, their start, a checkpoint, an enumerator. `jitter` is a random number in 0..1 for the
+    /// restart delay.
     pub fn failed(
         &mut self,
-        attempt: AttemptId,
+        scope: Scope<'_>,
         failure: Failure,
         jitter: f64,
         now_ms: i64,
         out: &mut Vec<Command>,
     ) -> Reply {
-        if self.attempt != Some(attempt) {
-            return Reply::Stale;
-        }
-        match (self.subtasks, self.goal) {
-            (Subtasks::Gone, _) => Reply::Ignored,
-            (Subtasks::Deploying | Subtasks::Running, _) => {
-                self.first_failure(attempt, failure, jitter, now_ms, out);
+        let hit: Vec<usize> = match scope {
+            Scope::Job => (0..self.regions.len()).collect(),
+            Scope::Regions(attempts) => attempts.iter().filter_map(|attempt| self.find(*attempt)).collect(),
+        };
+        let Some(first) = hit.first() else { return Reply::Stale };
+        let attempt = self.regions[*first].attempt.unwrap_or_default();
+        let is_alive = hit.iter().any(|index| self.regions[*index].is_alive());
+        let is_leaving = hit.iter().any(|index| self.regions[*index].subtasks == Subtasks::Canceling);
+        match self.goal {
+            Goal::Run if is_alive => {
+                self.together |= scope == Scope::Job;
+                self.first_failure(&hit, attempt, failure, jitter, now_ms, out);
                 Reply::Accepted
             }
-            (Subtasks::Canceling, Goal::Restart { .. }) => {
+            Goal::Run if is_leaving => {
                 let fatal = failure.kind != ErrorKind::Retry;
                 self.exceptions.concurrent(failure, attempt, now_ms);
                 if fatal {
-                    self.goal = Goal::End(JobStatus::Failed);
-                    self.enter(JobStatus::Failing, now_ms);
+                    self.fail_for_good(now_ms, out);
                 }
                 Reply::Accepted
             }
-            (Subtasks::Canceling, Goal::End(_) | Goal::Run) => {
+            Goal::End(_) if is_alive || is_leaving => {
                 self.exceptions.concurrent(failure, attempt, now_ms);
                 Reply::Ignored
             }
+            Goal::Run | Goal::End(_) => Reply::Ignored,
         }
     }
 
     fn first_failure(
         &mut self,
+        hit: &[usize],
         attempt: AttemptId,
         failure: Failure,
         jitter: f64,
@@ -237,56 +268,90 @@ impl Job {
         out: &mut Vec<Command>,
     ) {
         let may_pass = failure.kind == ErrorKind::Retry;
-        self.exceptions.root_cause(failure, attempt, now_ms);
-        if may_pass {
-            self.strategy.notify_failure(now_ms, jitter);
+        if !may_pass || self.strategy.notify_failure(now_ms, jitter) {
+            self.exceptions.root_cause(failure, attempt, now_ms);
+        } else {
+            self.exceptions.concurrent(failure, attempt, now_ms);
         }
         let restarts = may_pass && self.strategy.can_restart(now_ms);
         out.push(Command::RecordFailure { attempt, restarts });
         if std::mem::take(&mut self.stopping) {
+            // The sources of all regions have stopped for it.
+            self.together = true;
             out.push(Command::StopInterrupted);
         }
-        self.subtasks = Subtasks::Canceling;
-        out.push(Command::CancelSubtasks(attempt));
-        if restarts {
-            let at_ms = now_ms.saturating_add(self.strategy.delay_ms(now_ms));
-            self.goal = Goal::Restart { at_ms };
-            self.enter(JobStatus::Restarting, now_ms);
-            out.push(Command::ScheduleRestart { at_ms });
-        } else {
-            self.goal = Goal::End(JobStatus::Failed);
-            self.enter(JobStatus::Failing, now_ms);
+        if !restarts {
+            self.fail_for_good(now_ms, out);
+            return;
         }
+        let at_ms = now_ms.saturating_add(self.strategy.delay_ms(now_ms));
+        self.enter(JobStatus::Restarting, now_ms);
+        if self.together {
+            self.restart_all(at_ms, out);
+        } else {
+            hit.iter().for_each(|index| self.regions[*index].restart(at_ms, out));
+        }
+        out.push(Command::ScheduleRestart { at_ms });
+    }
+
+    fn fail_for_good(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        self.goal = Goal::End(JobStatus::Failed);
+        self.enter(JobStatus::Failing, now_ms);
+        self.cancel_subtasks(out);
+        self.go_on(now_ms, out);
+    }
+
+    /// Has every region deployed again, together, not before that time.
+    fn restart_all(&mut self, at_ms: i64, out: &mut Vec<Command>) {
+        self.together = true;
+        self.regions.iter_mut().for_each(|region| region.restart(at_ms, out));
+    }
+
+    /// What the deployments are to be restored from cannot be used, and going back further concerns every region: those
+    /// that run have gone past it. Nothing new has failed, so no strategy is asked.
+    pub fn goes_back(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        if self.goal != Goal::Run {
+            return Reply::Ignored;
+        }
+        self.enter(JobStatus::Restarting, now_ms);
+        self.restart_all(now_ms, out);
+        self.go_on(now_ms, out);
+        Reply::Accepted
     }
 
     /// No subtask of the deployment is left that could still act.
     pub fn subtasks_canceled(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        if self.attempt != Some(attempt) {
-            return Reply::Stale;
-        }
-        if self.subtasks != Subtasks::Canceling {
+        let Some(index) = self.find(attempt) else { return Reply::Stale };
+        if self.regions[index].subtasks != Subtasks::Canceling {
             return Reply::Ignored;
         }
-        self.subtasks = Subtasks::Gone;
+        self.regions[index].subtasks = Subtasks::Gone;
         self.go_on(now_ms, out);
         Reply::Accepted
     }
 
     /// The time of [`Command::ScheduleRestart`] has come. Too early a call does nothing.
     pub fn restart_due(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        let mut is_due = false;
+        for due_ms in self.regions.iter_mut().filter_map(|region| region.due_ms.as_mut()).filter(|due| **due <= now_ms)
+        {
+            // The clock may go back before the last subtask is gone, and nobody calls again.
+            *due_ms = i64::MIN;
+            is_due = true;
+        }
         match self.goal {
-            Goal::Restart { at_ms } if at_ms <= now_ms => {
-                self.go_on(now_ms, out);
+            Goal::Run if is_due => {
+                self.deploy_due(now_ms, out);
                 Reply::Accepted
             }
-            Goal::Restart { .. } | Goal::Run | Goal::End(_) => Reply::Ignored,
+            Goal::Run | Goal::End(_) => Reply::Ignored,
         }
     }
 
     /// A user wants the job cancelled. It is not, once it has failed or finished.
     pub fn cancel_requested(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
         match self.goal {
-            Goal::Run | Goal::Restart { .. } => {}
+            Goal::Run => {}
             Goal::End(JobStatus::Failed) if !self.recording && !self.status.is_terminal() => {}
             Goal::End(_) => return Reply::Ignored,
         }
@@ -298,27 +363,26 @@ impl Job {
         Reply::Accepted
     }
 
-    /// The job is to run at another parallelism: its subtasks make room for others. This is no failure, so no strategy is
-    /// asked; a job that is about to restart anyway does so when it would have.
-    pub fn redeploy(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+    /// The job is to run at another parallelism, with so many regions: its subtasks make room for others. This is no
+    /// failure, so no strategy is asked; what is about to restart anyway does so when it would have.
+    pub fn redeploy(&mut self, regions: usize, now_ms: i64, out: &mut Vec<Command>) -> Reply {
+        if self.goal == Goal::Run {
+            self.next_regions = Some(regions);
+        }
         match self.goal {
-            Goal::Run if !self.stopping && self.attempt.is_some() => {
-                self.goal = Goal::Restart { at_ms: now_ms };
+            Goal::Run if !self.stopping && self.attempt().is_some() => {
                 self.enter(JobStatus::Restarting, now_ms);
-                self.cancel_subtasks(out);
+                self.restart_all(now_ms, out);
                 self.go_on(now_ms, out);
                 Reply::Accepted
             }
-            Goal::Run | Goal::Restart { .. } | Goal::End(_) => Reply::Ignored,
+            Goal::Run | Goal::End(_) => Reply::Ignored,
         }
     }
 
     /// The savepoint of a stop is durable: the subtasks will finish.
-    pub fn stop_savepoint_done(&mut self, attempt: AttemptId) -> Reply {
-        if self.attempt != Some(attempt) {
-            return Reply::Stale;
-        }
-        if self.subtasks != Subtasks::Running {
+    pub fn stop_savepoint_done(&mut self) -> Reply {
+        if self.goal != Goal::Run || self.regions.iter().any(|region| region.subtasks != Subtasks::Running) {
             return Reply::Ignored;
         }
         self.stopping = true;
@@ -327,17 +391,16 @@ impl Job {
 
     /// Every subtask of the deployment has finished, and its sinks have committed all they had.
     pub fn all_finished(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        if self.attempt != Some(attempt) {
-            return Reply::Stale;
+        let Some(index) = self.find(attempt) else { return Reply::Stale };
+        let region = &mut self.regions[index];
+        match region.subtasks {
+            Subtasks::Gone | Subtasks::Finished => return Reply::Ignored,
+            Subtasks::Deploying | Subtasks::Running => region.subtasks = Subtasks::Finished,
+            // What follows was decided before: what was failing or is wanted cancelled does not finish any more.
+            Subtasks::Canceling => region.subtasks = Subtasks::Gone,
         }
-        match self.subtasks {
-            Subtasks::Gone => return Reply::Ignored,
-            Subtasks::Deploying | Subtasks::Running => {
-                self.subtasks = Subtasks::Gone;
-                self.goal = Goal::End(JobStatus::Finished);
-            }
-            // The goal was set before: a job that was failing or is wanted cancelled does not finish any more.
-            Subtasks::Canceling => self.subtasks = Subtasks::Gone,
+        if self.goal == Goal::Run && self.regions.iter().all(|region| region.subtasks == Subtasks::Finished) {
+            self.goal = Goal::End(JobStatus::Finished);
         }
         self.go_on(now_ms, out);
         Reply::Accepted
@@ -352,7 +415,7 @@ impl Job {
                 out.push(Command::ReachedTerminal(terminal));
                 Reply::Accepted
             }
-            Goal::End(_) | Goal::Run | Goal::Restart { .. } => Reply::Ignored,
+            Goal::End(_) | Goal::Run => Reply::Ignored,
         }
     }
 
@@ -369,27 +432,19 @@ impl Job {
         Reply::Accepted
     }
 
-    fn cancel_subtasks(&mut self, out: &mut Vec<Command>) {
-        match (self.subtasks, self.attempt) {
-            (Subtasks::Deploying | Subtasks::Running, Some(attempt)) => {
-                self.subtasks = Subtasks::Canceling;
-                out.push(Command::CancelSubtasks(attempt));
-            }
-            (Subtasks::Gone | Subtasks::Canceling, _) | (_, None) => {}
-        }
+    fn find(&self, attempt: AttemptId) -> Option<usize> {
+        self.regions.iter().position(|region| region.attempt == Some(attempt))
     }
 
-    /// What the goal calls for, as soon as no subtask is left.
+    fn cancel_subtasks(&mut self, out: &mut Vec<Command>) {
+        self.regions.iter_mut().for_each(|region| region.cancel(out));
+    }
+
+    /// What the goal calls for, as far as subtasks are gone.
     fn go_on(&mut self, now_ms: i64, out: &mut Vec<Command>) {
-        if self.subtasks != Subtasks::Gone {
-            return;
-        }
         match self.goal {
-            Goal::Restart { at_ms } if at_ms <= now_ms => {
-                self.restarts += 1;
-                self.deploy(out);
-            }
-            Goal::Run | Goal::Restart { .. } => {}
+            Goal::Run => self.deploy_due(now_ms, out),
+            Goal::End(_) if self.regions.iter().any(|region| !region.is_over()) => {}
             // Nobody here may write the log any more.
             Goal::End(JobStatus::Suspended) => {
                 self.enter(JobStatus::Suspended, now_ms);
@@ -403,26 +458,38 @@ impl Job {
         }
     }
 
-    fn deploy(&mut self, out: &mut Vec<Command>) {
-        assert!(
-            self.subtasks == Subtasks::Gone,
-            "deployed while subtasks of {:?} are {:?}",
-            self.attempt,
-            self.subtasks
-        );
-        let number = self.attempt.map_or(0, |last| last.attempt.0 + 1);
-        let attempt = AttemptId { epoch: self.epoch, attempt: AttemptNumber(number) };
-        self.attempt = Some(attempt);
-        self.subtasks = Subtasks::Deploying;
-        self.goal = Goal::Run;
-        out.push(Command::Deploy(attempt));
+    fn deploy_due(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        let ready = |region: &Region| region.is_due(now_ms);
+        if self.together {
+            if !self.regions.iter().all(ready) {
+                return;
+            }
+            self.together = false;
+            if let Some(regions) = self.next_regions.take() {
+                let deployments = self.regions.iter().map(|region| region.deployments).max().unwrap_or(0);
+                self.regions = vec![Region::due(deployments, now_ms); regions];
+            }
+        }
+        let due: Vec<usize> = (0..self.regions.len()).filter(|index| ready(&self.regions[*index])).collect();
+        if due.is_empty() {
+            return;
+        }
+        self.restarts += u64::from(self.status != JobStatus::Created);
+        let mut deployment = BTreeMap::new();
+        for index in due {
+            let attempt = AttemptId { epoch: self.epoch, attempt: self.next };
+            self.next = AttemptNumber(self.next.0 + 1);
+            self.regions[index].deploy(attempt);
+            deployment.insert(RegionId(u32::try_from(index).expect("regions are counted in u32")), attempt);
+        }
+        out.push(Command::Deploy(deployment));
     }
 
     /// Everything that decides about the future, as text, for the enumeration.
     #[cfg(test)]
     pub(super) fn decisive_state(&self) -> String {
-        let life = (self.status, self.attempt, self.subtasks, self.goal, self.recording, self.stopping);
-        format!("{life:?} {:?}", self.strategy)
+        let life = (self.status, self.together, self.goal, self.recording, self.stopping, self.next, self.next_regions);
+        format!("{life:?} {:?} {:?}", self.regions, self.strategy)
     }
 
     fn enter(&mut self, status: JobStatus, now_ms: i64) {

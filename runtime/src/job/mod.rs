@@ -1,6 +1,6 @@
 //! The life of a job: its states, its deployments, and what follows a failure.
 //!
-//! - [`machine`]: the life cycle machine [`Job`]
+//! - [`machine`]: the life cycle machine [`Job`]; a file beside it has one region of it
 //! - [`status`]: Flink's job states, each with the time it was entered
 //! - [`restart`]: whether and when a failed job is deployed again
 //! - [`exceptions`]: the failures a user can look at
@@ -10,6 +10,7 @@
 pub mod exceptions;
 pub mod machine;
 pub mod placement;
+mod region;
 pub mod restart;
 pub mod slots;
 pub mod status;
@@ -22,6 +23,6 @@ mod machine_tests;
 mod restart_tests;
 
 pub use exceptions::{ExceptionEntry, ExceptionHistory, Failure};
-pub use machine::{Command, Job, Options, Reply};
+pub use machine::{Command, Job, Options, Reply, Scope};
 pub use restart::{RestartOptions, RestartStrategy};
 pub use status::{JobStatus, StatusTimestamps};

@@ -1,6 +1,7 @@
 //! Sinks after FLIP-143: a writer beside the data, a committer that makes whole cuts visible exactly once.
 //! Implemented in `connectors` and by users through [`TwoPhaseCommitSink`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -22,6 +23,30 @@ pub struct SinkContext {
     pub subtask: SubtaskIndex,
     /// How many there are.
     pub parallelism: u32,
+}
+
+/// The deployments of a job that are over, as one that begins sees them: those before it but for the regions that run
+/// beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OlderAttempts {
+    /// The deployment that begins.
+    pub before: AttemptId,
+    /// Those of other regions.
+    pub beside: Arc<BTreeSet<AttemptId>>,
+}
+
+impl OlderAttempts {
+    /// Everything before a deployment that runs alone.
+    #[must_use]
+    pub fn before(attempt: AttemptId) -> Self {
+        Self { before: attempt, beside: Arc::default() }
+    }
+
+    /// Whether a deployment is over.
+    #[must_use]
+    pub fn contains(&self, attempt: AttemptId) -> bool {
+        attempt < self.before && !self.beside.contains(&attempt)
+    }
 }
 
 /// Work a writer asks the runtime to run on the blocking executor. Rows wait behind it.
@@ -117,12 +142,13 @@ pub trait SinkWriter<T, C>: Send {
 
 /// Makes prepared transactions visible. Every method may block; called on the blocking executor, one at a time.
 pub trait Committer<C>: Send {
-    /// Called once per attempt before anything else, on subtask 0 only, with every pending transaction of all
-    /// subtasks: aborts what older attempts of this job have left outside that list.
+    /// Called once per attempt before anything else, on the first of its subtasks only, with every pending transaction
+    /// of all subtasks: aborts what older attempts of this job have left outside that list. Several regions of a job may
+    /// do so at once, so that what is to be removed may just have gone.
     ///
     /// # Errors
     /// When the target cannot be cleaned.
-    fn abort_unlisted(&mut self, pending: &[C]) -> Result<(), PortError>;
+    fn abort_unlisted(&mut self, pending: &[C], older: &OlderAttempts) -> Result<(), PortError>;
 
     /// Commits transactions, oldest first. Must be idempotent: committing again what is committed succeeds.
     ///

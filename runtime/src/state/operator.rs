@@ -117,21 +117,39 @@ impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListS
     }
 }
 
+/// The name under which a subtask gets its share of a state that all subtasks get whole.
+#[must_use]
+pub fn share_of(name: &str) -> String {
+    format!("{name}/share")
+}
+
 /// What one of `parallelism` subtasks, which has these key groups, gets of the operator states that all old subtasks
-/// stored, in their order.
+/// stored, in their order. At the same parallelism everybody gets its own again: of a union too, beside the whole of it,
+/// as its share. So a region that is restored alone takes nothing from those that go on.
 #[must_use]
 pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, groups: &Range<u16>) -> Vec<OperatorState> {
     let mut dealt: Vec<OperatorState> = Vec::new();
     let mut counters: Vec<u64> = Vec::new();
+    let mut shares: Vec<Vec<Vec<u8>>> = Vec::new();
     let is_rescaled = stored.len() != parallelism as usize;
     for (owner, state) in (0..).zip(stored).flat_map(|(owner, states)| states.iter().map(move |state| (owner, state))) {
         let index = dealt.iter().position(|known| known.name == state.name).unwrap_or_else(|| {
             dealt.push(OperatorState { items: Vec::new(), ..state.clone() });
             counters.push(0);
+            shares.push(Vec::new());
             dealt.len() - 1
         });
         match state.redistribution {
-            Redistribution::Union => dealt[index].items.extend(state.items.iter().cloned()),
+            Redistribution::Union => {
+                for item in &state.items {
+                    let turn = counters[index] % u64::from(parallelism);
+                    counters[index] += 1;
+                    if turn == u64::from(subtask) && is_rescaled || owner == subtask && !is_rescaled {
+                        shares[index].push(item.clone());
+                    }
+                }
+                dealt[index].items.extend(state.items.iter().cloned());
+            }
             Redistribution::KeyGroup => {
                 let mine = state.items.iter().filter(|item| {
                     let group = item.first_chunk().map(|group| u16::from_be_bytes(*group));
@@ -159,6 +177,14 @@ pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, group
             }
         }
     }
+    let unions = dealt.iter().zip(shares).filter(|(state, _)| state.redistribution == Redistribution::Union);
+    let share = |(state, items): (&OperatorState, _)| OperatorState {
+        name: share_of(&state.name),
+        redistribution: Redistribution::Split,
+        items,
+    };
+    let shares: Vec<OperatorState> = unions.map(share).collect();
+    dealt.extend(shares);
     dealt
 }
 
@@ -186,6 +212,9 @@ mod tests {
         }
         let union = [vec![state(Redistribution::Union, &[1])], vec![state(Redistribution::Union, &[2])]];
         assert_eq!(deal(&union, 1, 2, &(64..128))[0].items, [[1], [2]]);
+        let share = |subtask, parallelism| deal(&union, subtask, parallelism, &(0..1)).swap_remove(1);
+        assert_eq!((share(1, 2).name, share(1, 2).items), ("s/share".to_owned(), vec![vec![2]]), "its own");
+        assert_eq!((share(0, 1).items.len(), share(2, 3).items.len()), (2, 0), "or some of all at another parallelism");
         let broadcast = [vec![state(Redistribution::Broadcast, &[1])], vec![state(Redistribution::Broadcast, &[1])]];
         assert_eq!(deal(&broadcast, 2, 3, &(0..1))[0].items, [[1]]);
         let of_group = |group: u8, row: u8| vec![0, group, row];

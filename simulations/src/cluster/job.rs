@@ -1,6 +1,7 @@
-//! The job of a simulated cluster: numbers that come into being while it runs, counted and summed by key. Every node makes
-//! it from its record, at the parallelism that stands there.
+//! The job of a simulated cluster: numbers that come into being while it runs, counted and summed by key, or written as they
+//! are. Every node makes it from its record, at the parallelism that stands there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream::stream::{Environment, Parameters};
@@ -18,7 +19,7 @@ use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 
 use super::output::{Output, OutputSink, Row};
-use super::plan::{Input, Mutant, Plan};
+use super::plan::{Input, Mutant, Plan, Shape};
 use crate::world::EPOCH_MS;
 
 const NAME: &str = "counting";
@@ -71,19 +72,23 @@ impl Programs for Counting {
         let parallelism = record.configuration.get(PARALLELISM).and_then(|text| text.parse().ok());
         let parallelism = parallelism.ok_or_else(|| PortError::fix_input("the record has no parallelism"))?;
         let env = Environment::new(NAME, parallelism, Parameters::default());
-        let numbers = Numbers { input: self.plan.input, mutant: self.plan.mutant };
+        let numbers = Numbers { input: self.plan.input, shape: self.plan.shape, mutant: self.plan.mutant };
         let (slow, mutant) = (self.plan.exchange.slow_sink, self.plan.mutant);
         let sink = OutputSink { output: self.output.clone(), slow, mutant };
-        env.from_source("numbers", numbers)
-            .uid("numbers")
-            .key_by(|(key, _, _): &Row| *key)
-            .reduce(|so_far, (_, count, value)| {
-                so_far.1 += count;
-                so_far.2 += value;
-            })
-            .uid("counts")
-            .sink_to("output", sink)
-            .uid("output");
+        let rows = env.from_source("numbers", numbers).uid("numbers");
+        match self.plan.shape {
+            Shape::ByKey => rows
+                .key_by(|(key, _, _): &Row| *key)
+                .reduce(|so_far, (_, count, value)| {
+                    so_far.1 += count;
+                    so_far.2 += value;
+                })
+                .uid("counts")
+                .sink_to("output", sink)
+                .uid("output"),
+            // The vertices stay two, so that there is a channel in each lane.
+            Shape::Lanes => rows.disable_chaining().sink_to("output", sink).uid("output"),
+        };
         let options = PlanOptions { name: NAME.to_owned(), parallelism, max_parallelism: 16, chaining: true };
         let graph = plan(env.take_graph(), &options).map_err(|error| PortError::fix_input(error.to_string()))?;
         Ok(Arc::new(graph))
@@ -102,27 +107,30 @@ impl Submissions for Counting {
     }
 }
 
-/// What a record of a split counts as.
-fn record(input: &Input, split: u64, n: u64) -> Row {
-    ((split * 7 + n * 3) % input.keys, 1, split * 1_000_000 + n)
+/// What a record of a split counts as: of one of few keys, or each of its own.
+fn record(input: &Input, shape: Shape, split: u64, n: u64) -> Row {
+    let value = split * 1_000_000 + n;
+    match shape {
+        Shape::ByKey => ((split * 7 + n * 3) % input.keys, 1, value),
+        Shape::Lanes => (value, 1, value),
+    }
 }
 
 /// How often every key occurs, and the sum of its values: key, count, sum.
 #[must_use]
-pub fn expected(input: &Input) -> Vec<Row> {
-    let mut keys: Vec<Row> = (0..input.keys).map(|key| (key, 0, 0)).collect();
+pub fn expected(input: &Input, shape: Shape) -> Vec<Row> {
+    let mut keys: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     for (split, n) in (0..input.splits).flat_map(|split| (0..input.records).map(move |n| (split, n))) {
-        let (key, count, value) = record(input, split, n);
-        let row = &mut keys[usize::try_from(key).expect("few keys")];
-        row.1 += count;
-        row.2 += value;
+        let (key, count, value) = record(input, shape, split, n);
+        let sums = keys.entry(key).or_default();
+        *sums = (sums.0 + count, sums.1 + value);
     }
-    keys.retain(|(_, count, _)| *count > 0);
-    keys
+    keys.into_iter().map(|(key, (count, sum))| (key, count, sum)).collect()
 }
 
 struct Numbers {
     input: Input,
+    shape: Shape,
     mutant: Option<Mutant>,
 }
 
@@ -139,7 +147,15 @@ impl Source for Numbers {
 
     fn reader(&self, context: ReaderContext) -> Result<Box<dyn SourceReader<Row>>, PortError> {
         let repeats = u64::from(self.mutant == Some(Mutant::RepeatsOne));
-        Ok(Box::new(Reader { input: self.input, context, splits: Vec::new(), turn: 0, last: false, repeats }))
+        Ok(Box::new(Reader {
+            input: self.input,
+            shape: self.shape,
+            context,
+            splits: Vec::new(),
+            turn: 0,
+            last: false,
+            repeats,
+        }))
     }
 }
 
@@ -175,6 +191,7 @@ struct Reading {
 
 struct Reader {
     input: Input,
+    shape: Shape,
     context: ReaderContext,
     splits: Vec<Reading>,
     turn: usize,
@@ -216,7 +233,7 @@ impl SourceReader<Row> for Reader {
             let Reading { split, next, finished } = &mut self.splits[index];
             if *next < existing {
                 let upper = existing.min(*next + max_rows as u64);
-                rows.extend((*next..upper).map(|n| record(&self.input, *split, n)));
+                rows.extend((*next..upper).map(|n| record(&self.input, self.shape, *split, n)));
                 *next = upper;
                 self.turn = index + 1;
                 return Ok(Polled::Rows(SplitIndex(index)));

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use millstream_runtime::batch::Rows;
 use millstream_runtime::ids::{AttemptId, CutNumber};
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{
+    Committer, OlderAttempts, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink,
+};
 use serde::{Deserialize, Serialize};
 
 use super::findings::Findings;
@@ -78,19 +80,21 @@ impl Output {
         }
     }
 
-    /// Removes what attempts before `attempt` have prepared, except for what is pending.
-    fn abort_unlisted(&self, attempt: AttemptId, pending: &[TransactionId]) {
+    /// Removes what attempts that are over have prepared, except for what is pending.
+    fn abort_unlisted(&self, older: &OlderAttempts, pending: &[TransactionId]) {
         let mut target = self.lock();
-        let unlisted = |id: &TransactionId| id.attempt < attempt && !pending.contains(id);
+        let unlisted = |id: &TransactionId| older.contains(id.attempt) && !pending.contains(id);
         let aborted: Vec<_> = target.prepared.extract_if(.., |id, _| unlisted(id)).map(|(id, _)| id).collect();
         let lost: Vec<_> = aborted.iter().filter(|id| target.listed.contains(id)).collect();
         self.trace.event(
             "output",
-            &format!("attempt {attempt} begins: {} pending, {} aborted", pending.len(), aborted.len()),
+            &format!("attempt {} begins: {} pending, {} aborted", older.before, pending.len(), aborted.len()),
         );
         if let Some(id) = lost.first() {
-            self.findings
-                .violation(format!("{id} is aborted by attempt {attempt}, though a completed checkpoint lists it"));
+            self.findings.violation(format!(
+                "{id} is aborted by attempt {}, though a completed checkpoint lists it",
+                older.before
+            ));
         }
     }
 
@@ -140,6 +144,8 @@ struct OutputCommitter {
     output: Output,
     attempt: AttemptId,
     skips: bool,
+    /// A bug: takes regions beside it for ended ones.
+    alone: bool,
 }
 
 impl TwoPhaseCommitSink<Row> for OutputSink {
@@ -153,7 +159,8 @@ impl TwoPhaseCommitSink<Row> for OutputSink {
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
         let skips = self.mutant == Some(Mutant::SkipsACommit);
-        Ok(Box::new(OutputCommitter { output: self.output.clone(), attempt: context.attempt, skips }))
+        let alone = self.mutant == Some(Mutant::AbortsOthers);
+        Ok(Box::new(OutputCommitter { output: self.output.clone(), attempt: context.attempt, skips, alone }))
     }
 }
 
@@ -181,8 +188,9 @@ impl SinkWriter<Row, TransactionId> for Writer {
 }
 
 impl Committer<TransactionId> for OutputCommitter {
-    fn abort_unlisted(&mut self, pending: &[TransactionId]) -> Result<(), PortError> {
-        self.output.abort_unlisted(self.attempt, pending);
+    fn abort_unlisted(&mut self, pending: &[TransactionId], older: &OlderAttempts) -> Result<(), PortError> {
+        let alone = OlderAttempts::before(older.before);
+        self.output.abort_unlisted(if self.alone { &alone } else { older }, pending);
         Ok(())
     }
 

@@ -24,6 +24,9 @@ pub struct Plan {
     pub slots: u32,
     /// Whether the job runs with fewer slots when some are lost.
     pub adaptive: bool,
+    /// How the subtasks of the job are joined.
+    #[serde(default)]
+    pub shape: Shape,
     /// What the job reads.
     pub input: Input,
     /// How rows are exchanged.
@@ -57,6 +60,16 @@ pub struct Input {
     pub keys: u64,
 }
 
+/// How the subtasks of the job are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Shape {
+    /// By key: all are one region.
+    #[default]
+    ByKey,
+    /// Each reader has a sink of its own: as many regions as readers, which fail and restart each on its own.
+    Lanes,
+}
+
 /// How rows are exchanged between subtasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {
@@ -77,6 +90,8 @@ pub enum Mutant {
     SkipsACommit,
     /// A reader stores a position that is one record too early.
     RepeatsOne,
+    /// The sink of a region that begins throws away what regions that go on beside it have prepared.
+    AbortsOthers,
     /// The checkpoint store writes over what is there, and says that nothing was.
     Overwrites,
 }
@@ -147,6 +162,7 @@ impl Plan {
             task_managers: 2,
             slots: 1,
             adaptive: false,
+            shape: Shape::default(),
             input: Input { splits: 3, records: 200, every_ms: 10, keys: 20 },
             exchange: Exchange { batch_rows: 64, credit_batches: 8, slow_sink: false },
             checkpoint_interval_ms: 150,
@@ -181,6 +197,7 @@ impl Plan {
             plan.faults.push(Fault { at_ms: random.between(300, 5_000), for_ms: random.between(50, 4_000), kind });
         }
         plan.faults.sort_by_key(|fault| fault.at_ms);
+        plan.shape = [Shape::ByKey, Shape::Lanes][random.between(0, 2) as usize];
         plan
     }
 

@@ -213,7 +213,7 @@ impl<'a> Driver<'a> {
             Err(error) => findings.violation(format!("the cluster's log cannot be read: {error}")),
         }
         let rows = self.site.counting.output().rows();
-        let expected = expected(&self.site.plan.input);
+        let expected = expected(&self.site.plan.input, self.site.plan.shape);
         let all: u64 = expected.iter().map(|(_, count, _)| count).sum();
         // Every count of a key once, and the sum behind its last one.
         let last: BTreeMap<u64, Row> = rows.iter().map(|row| (row.0, *row)).collect();

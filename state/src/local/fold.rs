@@ -133,8 +133,8 @@ impl LocalStore {
 
     /// Runs `work` in a write transaction and commits it; grows the map as often as need be.
     fn transact(&self, lease: &Lease, request: &FoldRequest, work: &Work) -> Result<FoldOutcome, PortError> {
-        let leased_to = self.lock_folding();
-        if *leased_to != Some(lease.attempt) {
+        let leases = self.lock_folding();
+        if !leases.held.contains(&lease.attempt) {
             return Ok(FoldOutcome::Stale);
         }
         let states = Chain(request.segments).states()?;

@@ -1,7 +1,7 @@
 //! One LMDB environment per job on a node: a database per operator, and what each key group stands at. Leased to one
 //! attempt; folding is in `fold`, reading in `view`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -97,6 +97,29 @@ pub(super) struct OperatorStore {
     pub states: BTreeMap<(String, u32), u16>,
 }
 
+/// The leases of one job: one for each of its regions.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    pub held: BTreeSet<AttemptId>,
+    /// Those of the newest term that are stale: never given again.
+    stale: BTreeSet<AttemptId>,
+}
+
+impl Leases {
+    /// Regions come in any order, so that a newer one may be here that this does not know of.
+    fn give(&mut self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> bool {
+        let is_old = self.held.iter().chain(&self.stale).any(|other| other.epoch > attempt.epoch);
+        if is_old || self.stale.contains(&attempt) {
+            return false;
+        }
+        let stale = self.held.extract_if(.., |holder| *holder < attempt && !beside.contains(holder));
+        self.stale.extend(stale);
+        self.stale.retain(|stale| stale.epoch == attempt.epoch);
+        self.held.insert(attempt);
+        true
+    }
+}
+
 /// The local materialisation of one job on one node.
 pub struct LocalStore {
     pub(super) folder: PathBuf,
@@ -105,8 +128,8 @@ pub struct LocalStore {
     options: LocalOptions,
     /// Held for reading while a read transaction is open, for writing while the map is resized.
     gate: RwLock<()>,
-    /// The attempt that holds the lease. Locked while a fold runs: there is one at a time.
-    leased_to: Mutex<Option<AttemptId>>,
+    /// Who may fold. Locked while a fold runs: there is one at a time.
+    leases: Mutex<Leases>,
     operators: RwLock<BTreeMap<OperatorUid, Arc<OperatorStore>>>,
     _node: Arc<NodeFolder>,
 }
@@ -138,7 +161,7 @@ impl LocalStore {
             meta,
             options,
             gate: RwLock::new(()),
-            leased_to: Mutex::new(None),
+            leases: Mutex::default(),
             operators: RwLock::new(operators),
             _node: Arc::clone(node),
         })
@@ -158,20 +181,23 @@ impl LocalStore {
         }
     }
 
-    /// Leases the environment to an attempt: waits for a running fold, then makes the leases of older attempts stale.
-    /// The same attempt gets the same lease again.
+    /// Leases the environment to an attempt: waits for a running fold, then makes the leases of all older attempts stale
+    /// but for those of the job's other regions, which go on `beside` it. The same attempt gets the same lease again.
     ///
     /// # Errors
-    /// When a newer attempt holds it.
-    pub fn lease(&self, attempt: AttemptId) -> Result<Lease, PortError> {
-        let mut leased_to = self.lock_folding();
-        if leased_to.is_some_and(|holder| holder > attempt) {
-            let folder = self.folder.display();
-            let message = format!("the local state {folder} is leased to a newer attempt than {attempt}");
-            return Err(PortError::retry(message));
+    /// When a newer attempt has made it stale.
+    pub fn lease(&self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> Result<Lease, PortError> {
+        if self.lock_folding().give(attempt, beside) {
+            return Ok(Lease { attempt });
         }
-        *leased_to = Some(attempt);
-        Ok(Lease { attempt })
+        let folder = self.folder.display();
+        Err(PortError::retry(format!("the local state {folder} is leased to a newer attempt than {attempt}")))
+    }
+
+    /// The lease of an attempt; `None` when it has become stale.
+    #[must_use]
+    pub fn leased(&self, attempt: AttemptId) -> Option<Lease> {
+        self.lock_folding().held.contains(&attempt).then_some(Lease { attempt })
     }
 
     /// What a key group of an operator stands at; `None` when nothing was folded into it.
@@ -198,9 +224,9 @@ impl LocalStore {
         rmp_serde::from_slice(bytes).map_err(|error| self.damaged(&format!("a record of a key group: {error}")))
     }
 
-    pub(super) fn lock_folding(&self) -> MutexGuard<'_, Option<AttemptId>> {
+    pub(super) fn lock_folding(&self) -> MutexGuard<'_, Leases> {
         // A fold that panicked has written nothing: LMDB drops its transaction.
-        self.leased_to.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.leases.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Keeps the map in place; hold it while a read transaction is open, and never take it twice.

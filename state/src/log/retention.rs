@@ -100,9 +100,9 @@ impl Retention {
     }
 }
 
-/// Deletes segments and manifests that attempts older than `current` left behind and nothing `keep` names needs.
-/// Call it once after the restore record of `current` is durable; no other attempt can make them reachable then.
-/// Answers what was deleted.
+/// Deletes segments and manifests that attempts older than `current` left behind and nothing `keep` names needs, but for
+/// the attempts `beside` it: regions of the job that go on. Call it once after the restore record of `current` is durable;
+/// no other attempt can make them reachable then. Answers what was deleted.
 ///
 /// # Errors
 /// When the store cannot list or delete; calling again goes on.
@@ -110,12 +110,15 @@ pub fn remove_strays(
     blobs: &dyn BlobStore,
     job: JobId,
     current: AttemptId,
+    beside: &BTreeSet<AttemptId>,
     keep: &BTreeSet<String>,
 ) -> Result<Vec<String>, PortError> {
     let mut strays = Vec::new();
     for folder in [names::segment_folder(job), names::manifest_folder(job)] {
-        let is_older = |path: &String| names::attempt_of(path).is_some_and(|attempt| attempt < current);
-        strays.extend(blobs.list(&folder)?.into_iter().filter(|path| is_older(path) && !keep.contains(path)));
+        let is_over = |path: &String| {
+            names::attempt_of(path).is_some_and(|attempt| attempt < current && !beside.contains(&attempt))
+        };
+        strays.extend(blobs.list(&folder)?.into_iter().filter(|path| is_over(path) && !keep.contains(path)));
     }
     blobs.delete_each(&strays).into_iter().collect::<Result<(), _>>()?;
     Ok(strays)

@@ -310,7 +310,7 @@ fn strays_of_older_attempts_go_and_all_else_stays() {
     let foreign = format!("{}/notes.txt", names::segment_folder(job()));
     blobs.put(&foreign, &[b"mine"]).expect("puts");
     let keep = BTreeSet::from([kept.clone()]);
-    let deleted = remove_strays(blobs.as_ref(), job(), attempt(1, 1), &keep).expect("cleans");
+    let deleted = remove_strays(blobs.as_ref(), job(), attempt(1, 1), &BTreeSet::new(), &keep).expect("cleans");
     assert_eq!(deleted, [stray, stray_manifest.expect("writes").path]);
     assert_eq!(files(&memory), BTreeSet::from([kept, current, foreign]));
 }

@@ -5,9 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millstream_runtime::ids::AttemptId;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::sink::{Committer, SinkContext};
+use millstream_runtime::ports::sink::{Committer, OlderAttempts, SinkContext};
 
 use super::PendingFile;
 use super::names::{Hidden, job_digits};
@@ -17,12 +16,11 @@ use crate::file::durable::sync_folder;
 pub(super) struct FileCommitter {
     folder: PathBuf,
     job: String,
-    attempt: AttemptId,
 }
 
 impl FileCommitter {
     pub fn new(folder: PathBuf, context: SinkContext) -> Self {
-        Self { folder, job: job_digits(context.job), attempt: context.attempt }
+        Self { folder, job: job_digits(context.job) }
     }
 
     fn size_of(&self, name: &str) -> Result<Option<u64>, PortError> {
@@ -67,11 +65,12 @@ impl FileCommitter {
 }
 
 impl Committer<PendingFile> for FileCommitter {
-    fn abort_unlisted(&mut self, pending: &[PendingFile]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, pending: &[PendingFile], older: &OlderAttempts) -> Result<(), PortError> {
         let listed: BTreeSet<&str> = pending.iter().map(|file| file.hidden.as_str()).collect();
         let removed = remove_files(&self.folder, |name| {
-            Hidden::parse(name)
-                .is_some_and(|hidden| hidden.job == self.job && hidden.attempt < self.attempt && !listed.contains(name))
+            Hidden::parse(name).is_some_and(|hidden| {
+                hidden.job == self.job && older.contains(hidden.attempt) && !listed.contains(name)
+            })
         })?;
         if removed > 0 {
             tracing::info!("removed {removed} uncommitted files of earlier attempts from {}", self.folder.display());
@@ -115,8 +114,12 @@ pub(super) fn remove_files(folder: &Path, matches: impl Fn(&str) -> bool) -> Res
         let entry = entry.map_err(|error| io_error("list", folder, &error))?;
         if entry.file_name().to_str().is_some_and(&matches) {
             let path = entry.path();
-            fs::remove_file(&path).map_err(|error| io_error("remove", &path, &error))?;
-            removed += 1;
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                // Another region of the job cleans up as well.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("remove", &path, &error)),
+            }
         }
     }
     if removed > 0 {

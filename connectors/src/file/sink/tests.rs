@@ -8,7 +8,7 @@ use std::path::Path;
 use millstream_runtime::batch::Rows;
 use millstream_runtime::ids::{AttemptId, AttemptNumber, CutNumber, Epoch, JobId, SubtaskIndex};
 use millstream_runtime::ports::ErrorKind;
-use millstream_runtime::ports::sink::{SinkContext, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{OlderAttempts, SinkContext, SinkWriter, TwoPhaseCommitSink};
 
 use super::names::{Hidden, is_visible};
 use super::{FileSink, PendingFile, clean_uncommitted, clear_output};
@@ -91,7 +91,7 @@ fn a_crash_before_the_commit_leaves_what_the_next_attempt_commits() {
     let encoded = serde_json::to_vec(&listed).unwrap();
     let restored: Vec<PendingFile> = serde_json::from_slice(&encoded).unwrap();
     let mut committer = FileSink::<Row>::json_lines(folder.path()).committer(context(1)).unwrap();
-    committer.abort_unlisted(&restored).unwrap();
+    committer.abort_unlisted(&restored, &OlderAttempts::before(context(1).attempt)).unwrap();
     assert!(!folder.path().join(&unlisted[0].hidden).exists());
     committer.commit(restored).unwrap();
     committer.commit(present).unwrap();
@@ -114,7 +114,7 @@ fn committing_again_changes_nothing() {
     let both = [first, second].concat();
     for attempt in 1..3 {
         let mut committer = sink.committer(context(attempt)).unwrap();
-        committer.abort_unlisted(&both).unwrap();
+        committer.abort_unlisted(&both, &OlderAttempts::before(context(attempt).attempt)).unwrap();
         committer.commit(both.clone()).unwrap();
     }
     assert_eq!(visible(folder.path()).len(), 2);

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use millstream_runtime::batch::{Data, Rows};
 use millstream_runtime::ids::{AttemptId, CutNumber, SubtaskIndex};
-use millstream_runtime::ports::sink::{Committer, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink};
+use millstream_runtime::ports::sink::{
+    Committer, OlderAttempts, PrepareWork, SinkContext, SinkWork, SinkWriter, TwoPhaseCommitSink,
+};
 
 use super::timers::{Fired, HoldBack, LATE, normal, reference};
 use super::*;
@@ -59,7 +61,7 @@ impl<T: Data> SinkWriter<T, Committable<T>> for Unshown<T> {
 }
 
 impl<T: Data> Committer<Committable<T>> for Shown<T> {
-    fn abort_unlisted(&mut self, _pending: &[Committable<T>]) -> Result<(), PortError> {
+    fn abort_unlisted(&mut self, _pending: &[Committable<T>], _older: &OlderAttempts) -> Result<(), PortError> {
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! What the coordinator asks for and answers: the whole vocabulary between it and the job manager's actor.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::manifest::SubtaskState;
@@ -29,7 +31,7 @@ pub type EnumeratorSnapshot = (VertexId, OperatorUid, Vec<u8>);
 pub struct Record {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
-    /// The deployment it was triggered for.
+    /// The newest of the deployments it was triggered for.
     pub attempt: AttemptId,
     /// What it is for.
     pub purpose: Purpose,
@@ -64,8 +66,10 @@ pub enum Command {
     },
     /// Send the barrier to every source subtask, behind the assignments.
     SendTriggers {
-        /// The barrier.
+        /// The barrier; each deployment gets it under its own number.
         barrier: Barrier,
+        /// The deployments of all regions.
+        attempts: BTreeSet<AttemptId>,
         /// End the input before the barrier (stop with drain).
         drain: bool,
     },
@@ -81,8 +85,8 @@ pub enum Command {
     NotifyComplete {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// The deployment.
-        attempt: AttemptId,
+        /// The deployments it was triggered for that still run: what came in the place of others was restored from it.
+        attempts: BTreeSet<AttemptId>,
         /// Plain savepoints commit nothing and cover no cuts.
         purpose: Purpose,
     },
@@ -95,8 +99,8 @@ pub enum Command {
     Abort {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// The deployment.
-        attempt: AttemptId,
+        /// The deployments it was triggered for that still run.
+        attempts: BTreeSet<AttemptId>,
         /// Why.
         reason: AbortReason,
     },
@@ -114,7 +118,7 @@ pub enum Command {
     },
     /// Call `tick` at this time; replaces an earlier wish.
     WakeAt(i64),
-    /// The deployment has ended and no record is in doubt: the newest restorable checkpoint is known.
+    /// The deployment of a region has ended and no record is in doubt: the newest restorable checkpoint is known.
     Settled {
         /// It; `None` means a start from nothing or from what the job was given.
         newest: Option<CheckpointId>,
@@ -143,8 +147,8 @@ pub enum AbortReason {
     /// A later one has completed.
     #[error("checkpoint {0} completed before it")]
     Subsumed(CheckpointId),
-    /// The deployment it was triggered for is gone.
-    #[error("the job's deployment {0} ended")]
+    /// A deployment it was triggered for is gone.
+    #[error("deployment {0} ended")]
     AttemptEnded(AttemptId),
     /// Manifest or slot certainly not written.
     #[error("its record could not be written: {0}")]
@@ -168,7 +172,7 @@ pub enum RequestError {
     /// Too many wait already.
     #[error("{0} requests for checkpoints and savepoints are waiting already; try again when they are done")]
     QueueFull(usize),
-    /// No deployment runs.
+    /// Not every region runs.
     #[error("the job is not running; try again when it is")]
     NotRunning,
     /// A stop or the final checkpoint is under way.

@@ -1,10 +1,12 @@
 //! Behaviour of the coordinator, event by event: a source and a sink subtask, checkpoints every second.
 #![allow(clippy::unwrap_used)]
 
+mod regions;
+
 use super::*;
 use crate::checkpoint::manifest::SegmentRef;
 use crate::element::{CheckpointingMode, Overtaking, Purpose};
-use crate::ids::{AttemptNumber, CutNumber, Epoch, SubtaskIndex, VertexId};
+use crate::ids::{AttemptNumber, CutNumber, Epoch, RegionId, SubtaskIndex, VertexId};
 
 /// The coordinator with its commands.
 struct Driver {
@@ -29,6 +31,15 @@ fn segment(path: &str, size_bytes: u64) -> SegmentRef {
     SegmentRef { path: path.to_owned(), size_bytes, digest: [0; 32], cuts, attempt: attempt(0), key_groups: 0..128 }
 }
 
+fn region(region: u32, of: usize, number: u32, subtasks: Vec<SubtaskId>) -> RegionDeployment {
+    RegionDeployment { region: RegionId(region), of, attempt: attempt(number), subtasks }
+}
+
+/// The only deployment of a test, as commands name it.
+fn the_attempt() -> BTreeSet<AttemptId> {
+    BTreeSet::from([attempt(0)])
+}
+
 fn every_second() -> Options {
     Options { interval_ms: Some(1_000), ..Options::default() }
 }
@@ -42,8 +53,8 @@ impl Driver {
     }
 
     fn restart(&mut self, number: u32, now_ms: i64) {
-        let subtasks = [(subtask(1), true), (subtask(2), false)];
-        self.coordinator.start_attempt(attempt(number), subtasks, id(1), now_ms, &mut self.out).unwrap();
+        let region = region(0, 1, number, vec![subtask(1), subtask(2)]);
+        self.coordinator.start_region(region, id(1), now_ms, &mut self.out).unwrap();
     }
 
     /// The commands since the last call, without wake-ups.
@@ -110,7 +121,7 @@ fn snapshot(checkpoint: u64) -> Command {
 }
 
 fn notify(checkpoint: u64, purpose: Purpose) -> Command {
-    Command::NotifyComplete { checkpoint: id(checkpoint), attempt: attempt(0), purpose }
+    Command::NotifyComplete { checkpoint: id(checkpoint), attempts: the_attempt(), purpose }
 }
 
 fn answer(request: u64, result: Result<u64, RequestError>) -> Command {
@@ -142,7 +153,7 @@ fn a_checkpoint_goes_from_enumerators_to_triggers_to_record_to_completion() {
         overtaking: Overtaking::Never,
         triggered_ms: 1_000,
     };
-    assert_eq!(driver.commands(), [Command::SendTriggers { barrier, drain: false }]);
+    assert_eq!(driver.commands(), [Command::SendTriggers { barrier, attempts: the_attempt(), drain: false }]);
     assert_eq!(driver.ack(1, 2, 1_002), AckReply::Success);
     assert_eq!(driver.commands(), []);
     assert_eq!(driver.ack(1, 1, 1_003), AckReply::Success);
@@ -180,7 +191,7 @@ fn acknowledgements_are_answered_by_what_they_are() {
     driver.enumerators(2, 2_000);
     driver.decline(2, 2_001);
     assert_eq!(driver.ack(2, 1, 2_002), AckReply::Discarded);
-    driver.coordinator.attempt_ended(attempt(0), 2_003, &mut driver.out);
+    driver.coordinator.region_ended(attempt(0), 2_003, &mut driver.out);
     assert_eq!(driver.ack(1, 1, 2_004), AckReply::Stale);
     driver.restart(1, 2_005);
     assert_eq!(driver.ack(1, 1, 2_006), AckReply::Stale);
@@ -218,7 +229,7 @@ fn pending_checkpoints_are_bounded_and_a_later_completion_subsumes_earlier_ones(
     assert_eq!(started(&driver.tick(3_000)), [0; 0]);
     driver.enumerators(1, 3_000);
     let commands = driver.complete(2, 3_001);
-    let abort = Command::Abort { checkpoint: id(1), attempt: attempt(0), reason: AbortReason::Subsumed(id(2)) };
+    let abort = Command::Abort { checkpoint: id(1), attempts: the_attempt(), reason: AbortReason::Subsumed(id(2)) };
     assert_eq!(commands, [notify(2, Purpose::Checkpoint), abort, snapshot(3)]);
     assert_eq!(driver.ack(1, 1, 3_002), AckReply::Discarded);
     assert_eq!(driver.coordinator.statistics().counts().failed, 1);
@@ -257,7 +268,7 @@ fn a_timeout_aborts_and_one_failure_more_than_tolerable_fails_the_job() {
     let mut driver = Driver::start(Options { tolerable_failed: Some(1), timeout_ms: 500, ..every_second() });
     driver.tick(1_000);
     assert_eq!(driver.tick(1_499), []);
-    let expired = |n| Command::Abort { checkpoint: id(n), attempt: attempt(0), reason: AbortReason::Expired };
+    let expired = |n| Command::Abort { checkpoint: id(n), attempts: the_attempt(), reason: AbortReason::Expired };
     assert_eq!(driver.tick(1_500), [expired(1)]);
     driver.tick(2_000);
     driver.complete(2, 2_100);
@@ -280,7 +291,7 @@ fn unlimited_tolerance_and_failed_savepoints_never_fail_the_job() {
     let mut driver = Driver::start(Options::default());
     driver.request(1, Purpose::Savepoint, 0);
     let reason = AbortReason::Declined { subtask: subtask(2), reason: "disk full".to_owned() };
-    let abort = Command::Abort { checkpoint: id(1), attempt: attempt(0), reason: reason.clone() };
+    let abort = Command::Abort { checkpoint: id(1), attempts: the_attempt(), reason: reason.clone() };
     let failed = answer(1, Err(RequestError::Failed { checkpoint: id(1), reason }));
     assert_eq!(driver.decline(1, 1), [abort, failed]);
 }
@@ -309,9 +320,9 @@ fn a_record_in_doubt_outlives_its_deployment_and_decides_what_is_restored() {
         driver.tick(1_000);
         driver.all_ack(1, 1_001);
         driver.commands();
-        driver.coordinator.attempt_ended(attempt(0), 1_002, &mut driver.out);
+        driver.coordinator.region_ended(attempt(0), 1_002, &mut driver.out);
         assert_eq!(driver.commands(), []);
-        let refused = driver.coordinator.start_attempt(attempt(1), [], id(1), 1_003, &mut driver.out);
+        let refused = driver.coordinator.start_region(region(0, 1, 1, vec![]), id(1), 1_003, &mut driver.out);
         assert_eq!(refused, Err(StartError::Undecided(id(1))));
         if written {
             driver.written(1, 1_004);
@@ -330,10 +341,10 @@ fn the_end_of_a_deployment_aborts_what_is_pending_and_answers_what_waits() {
     let mut driver = Driver::start(Options::default());
     driver.request(1, Purpose::Checkpoint, 0);
     driver.request(2, Purpose::Savepoint, 0);
-    driver.coordinator.attempt_ended(attempt(0), 1, &mut driver.out);
+    driver.coordinator.region_ended(attempt(0), 1, &mut driver.out);
     let reason = AbortReason::AttemptEnded(attempt(0));
     let expected = [
-        Command::Abort { checkpoint: id(1), attempt: attempt(0), reason: reason.clone() },
+        Command::Abort { checkpoint: id(1), attempts: BTreeSet::new(), reason: reason.clone() },
         answer(1, Err(RequestError::Failed { checkpoint: id(1), reason })),
         answer(2, Err(RequestError::NotRunning)),
         Command::Settled { newest: None },

@@ -1,10 +1,12 @@
 //! How a checkpoint ends: its record is written and it is complete, or it is given up; and what follows for the job.
 
+use std::collections::BTreeSet;
+
 use super::command::{AbortReason, Command, RequestError, Retained};
 use super::pending::{Phase, is_savepoint};
-use super::{Coordinator, FINAL_RETRY_PAUSE_MS, RECENT};
+use super::{Coordinator, FINAL_RETRY_PAUSE_MS, RECENT, Running};
 use crate::element::Purpose;
-use crate::ids::CheckpointId;
+use crate::ids::{AttemptId, CheckpointId};
 
 impl Coordinator {
     /// One record at a time, oldest first.
@@ -44,9 +46,10 @@ impl Coordinator {
         if self.recently_completed.len() > RECENT {
             self.recently_completed.pop_front();
         }
-        if let Some(running) = self.running.as_mut().filter(|running| running.attempt == pending.attempt) {
+        let attempts = self.still_running(&pending.attempts);
+        if let Some(running) = self.running.as_mut().filter(|_| !attempts.is_empty()) {
             running.closed |= pending.is_exclusive();
-            out.push(Command::NotifyComplete { checkpoint, attempt: pending.attempt, purpose: pending.purpose });
+            out.push(Command::NotifyComplete { checkpoint, attempts, purpose: pending.purpose });
         }
         if !dropped.is_empty() {
             self.statistics.discarded(&dropped);
@@ -75,7 +78,8 @@ impl Coordinator {
     pub(super) fn abort(&mut self, checkpoint: CheckpointId, reason: AbortReason, now_ms: i64, out: &mut Vec<Command>) {
         let pending = self.pending.remove(&checkpoint).expect("the caller has looked it up");
         self.statistics.failed(checkpoint, reason.to_string(), now_ms);
-        out.push(Command::Abort { checkpoint, attempt: pending.attempt, reason: reason.clone() });
+        let attempts = self.still_running(&pending.attempts);
+        out.push(Command::Abort { checkpoint, attempts, reason: reason.clone() });
         if let Some(request) = pending.request {
             let result = Err(RequestError::Failed { checkpoint, reason: reason.clone() });
             out.push(Command::Answer { request, result });
@@ -107,6 +111,10 @@ impl Coordinator {
         }
     }
 
+    fn still_running(&self, attempts: &BTreeSet<AttemptId>) -> BTreeSet<AttemptId> {
+        self.running.as_ref().map(|running| &running.attempts() & attempts).unwrap_or_default()
+    }
+
     fn fail_job(&mut self, reason: String, out: &mut Vec<Command>) {
         if let Some(running) = self.running.as_mut().filter(|running| !running.closed) {
             running.closed = true;
@@ -122,9 +130,10 @@ impl Coordinator {
         }
     }
 
-    /// Says what can be restored, once no deployment runs and no record is in doubt.
+    /// Says what can be restored, once a region does not run and no record is in doubt.
     pub(super) fn settle(&mut self, out: &mut Vec<Command>) {
-        if self.running.is_none() && !self.is_recording() {
+        let is_whole = self.running.as_ref().is_some_and(Running::is_whole);
+        if !is_whole && !self.is_recording() {
             out.push(Command::Settled { newest: self.retained.last().map(|kept| kept.checkpoint) });
         }
     }

@@ -34,7 +34,8 @@ pub(super) enum Phase {
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) checkpoint: CheckpointId,
-    pub(super) attempt: AttemptId,
+    /// The deployments of all regions when it was triggered.
+    pub(super) attempts: BTreeSet<AttemptId>,
     pub(super) purpose: Purpose,
     pub(super) drain: bool,
     pub(super) request: Option<RequestId>,
@@ -47,6 +48,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// The newest of its deployments, for whoever names it after one.
+    pub(super) fn attempt(&self) -> AttemptId {
+        self.attempts.last().copied().unwrap_or_default()
+    }
+
     /// Whether it may still be aborted: not once its record may exist.
     pub(super) fn is_abortable(&self) -> bool {
         match self.phase {
@@ -69,7 +75,7 @@ impl Pending {
     pub(super) fn take_record(&mut self, retained: Vec<Retained>) -> Record {
         Record {
             checkpoint: self.checkpoint,
-            attempt: self.attempt,
+            attempt: self.attempt(),
             purpose: self.purpose,
             request: self.request,
             triggered_ms: self.triggered_ms,

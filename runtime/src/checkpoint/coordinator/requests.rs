@@ -26,6 +26,7 @@ impl Coordinator {
         } else {
             match &self.running {
                 None => Some(RequestError::NotRunning),
+                Some(running) if !running.is_whole() => Some(RequestError::NotRunning),
                 Some(running) if running.closed || self.is_stopping() => Some(RequestError::Stopping),
                 Some(_) if self.queue.len() >= self.options.max_queued_requests => {
                     Some(RequestError::QueueFull(self.queue.len()))
@@ -75,7 +76,7 @@ impl Coordinator {
 
     /// Whether anything may start at all, now.
     fn may_start(&self) -> bool {
-        let open = self.running.as_ref().is_some_and(|running| !running.closed);
+        let open = self.running.as_ref().is_some_and(|running| running.is_whole() && !running.closed);
         let alone = self.pending.values().any(Pending::is_exclusive);
         let undecided = self.pending.values().any(|pending| matches!(pending.phase, Phase::Undecided { .. }));
         open && !alone && !undecided && self.pending.len() < self.options.max_pending()
@@ -97,16 +98,18 @@ impl Coordinator {
     fn start(&mut self, start: Start, now_ms: i64, out: &mut Vec<Command>) {
         let Start { purpose, drain, request } = start;
         let running = self.running.as_ref().expect("nothing starts without a deployment");
+        let attempts = running.attempts();
+        let newest = attempts.last().copied().unwrap_or_default();
         let checkpoint = self.next_id;
         self.next_id = CheckpointId(checkpoint.0 + 1);
         if purpose == Purpose::Checkpoint && request.is_none() {
             // At least 1 ms ahead: an interval of 0 must not start checkpoints without end in one event.
             self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0).max(1));
         }
-        self.statistics.triggered(checkpoint, purpose, running.attempt, now_ms, running.subtasks.keys());
+        self.statistics.triggered(checkpoint, purpose, newest, now_ms, running.subtasks());
         let pending = Pending {
             checkpoint,
-            attempt: running.attempt,
+            attempts,
             purpose,
             drain,
             request: request.map(|request| request.id),
@@ -136,12 +139,5 @@ impl Coordinator {
             self.wake_ms = Some(at);
             out.push(Command::WakeAt(at));
         }
-    }
-}
-
-impl Running {
-    /// Whether every subtask is behind the end of its input.
-    pub(super) fn is_at_end(&self) -> bool {
-        self.ended.len() == self.subtasks.len()
     }
 }
