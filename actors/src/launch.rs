@@ -23,7 +23,7 @@ use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::metrics::Registry;
 use crate::protocol::deploy::Recorded;
-use crate::task_manager::{self, NoTransport, TaskManagerArguments};
+use crate::task_manager::{self, Cancellation, NoTransport, TaskManagerArguments};
 use crate::world::{BlockingPool, Stopwatch, SystemClock, World, blocking};
 
 mod guard;
@@ -89,6 +89,8 @@ pub struct LaunchOptions {
     /// Whether output that does not belong to what the job starts from is replaced (where the start is anew) or makes
     /// the launch refuse. Without it, sinks write to what is there.
     pub guard_output: bool,
+    /// How long subtasks of a task manager of this process may take to go.
+    pub cancellation: Cancellation,
     /// Where a test may kill the process.
     pub failpoints: Failpoints,
 }
@@ -116,6 +118,7 @@ impl LaunchOptions {
             balance: LoadBalance::default(),
             properties: Vec::new(),
             guard_output: false,
+            cancellation: Cancellation::patient(),
             failpoints: Failpoints::none(),
         }
     }
@@ -220,6 +223,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         programs: Arc::new(Recorded(Arc::clone(&graph))),
         folder: Arc::downgrade(&launching.prepared.node),
         stopwatch: launching.stopwatch,
+        cancellation: launching.options.cancellation.clone(),
     })
     .await?;
     let offered = OfferedNode { process, slots: graph.parallelism(), gateway: Arc::new(task_manager) };

@@ -242,6 +242,11 @@ keys! {
         /// Slots of a task manager: how many subtasks of each vertex it runs at the same time. `cores` is the number of
         /// processors.
         TASK_SLOTS: Parallelism = "taskmanager.numberOfTaskSlots", "cores";
+        /// Between two warnings of subtasks that were told to go and have not, because their code does not return.
+        CANCELLATION_INTERVAL: Duration = "task.cancellation.interval", "30 s";
+        /// How long subtasks that were told to go may take; then their process ends, since nothing else stops such code: the job
+        /// goes on elsewhere. A node whose threads are all in such code ends as well. 0: never.
+        CANCELLATION_TIMEOUT: Duration = "task.cancellation.timeout", "3 min";
         /// How a job is shared out to task managers with more slots than it needs. `SLOTS`: as many slots of each. `TASKS`: also
         /// as many subtasks on each, where vertices have less parallelism than the job. `MIN_RESOURCES`, or `NONE`: one after
         /// the other is filled. Subtasks that were on a node already stay there. Flink's default is `NONE`.

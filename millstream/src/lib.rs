@@ -73,6 +73,7 @@ pub mod prelude;
 mod run;
 mod serve;
 pub mod stream;
+mod watchdog;
 
 pub use cli::main;
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::local::NodeFolder;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use super::cancellation::Cancellation;
 use super::hosted::{Attempt, HostedJob, Stage, Task, Waiting};
 use super::message::TaskManagerMessage;
 use super::opening::{Opened, open};
@@ -41,9 +42,11 @@ pub struct TaskManagerArguments {
     pub folder: Weak<NodeFolder>,
     /// The clock of all counters.
     pub stopwatch: Stopwatch,
+    /// How long its subtasks may take to go.
+    pub cancellation: Cancellation,
 }
 
-type Myself = ActorRef<TaskManagerMessage>;
+pub(super) type Myself = ActorRef<TaskManagerMessage>;
 
 /// The state of a task manager.
 pub struct TaskManagerState {
@@ -53,7 +56,8 @@ pub struct TaskManagerState {
     programs: Arc<dyn Programs>,
     locals: Arc<LocalStates>,
     stopwatch: Stopwatch,
-    jobs: BTreeMap<JobId, HostedJob>,
+    pub(super) jobs: BTreeMap<JobId, HostedJob>,
+    pub(super) cancellation: Cancellation,
     telling: bool,
 }
 
@@ -67,7 +71,7 @@ impl Actor for TaskManager {
         _myself: Myself,
         arguments: TaskManagerArguments,
     ) -> Result<TaskManagerState, ActorProcessingErr> {
-        let TaskManagerArguments { process, world, transport, programs, folder, stopwatch } = arguments;
+        let TaskManagerArguments { process, world, transport, programs, folder, stopwatch, cancellation } = arguments;
         let locals = Arc::new(LocalStates::new(folder));
         Ok(TaskManagerState {
             process,
@@ -77,6 +81,7 @@ impl Actor for TaskManager {
             locals,
             stopwatch,
             jobs: BTreeMap::new(),
+            cancellation,
             telling: false,
         })
     }
@@ -101,6 +106,7 @@ impl Actor for TaskManager {
             TaskManagerMessage::ChannelFailed { job, attempt, subtask, error } => {
                 state.channel_failed(job, attempt, subtask, error);
             }
+            TaskManagerMessage::StillThere { job, attempt, waited } => state.still_there(&myself, job, attempt, waited),
             TaskManagerMessage::TellReadings => state.tell_readings(&myself),
         }
         Ok(())
@@ -164,6 +170,7 @@ impl TaskManagerState {
             self.jobs.remove(&job);
         }
         ready.into_iter().for_each(|waiting| self.open(myself, job, waiting));
+        self.watch_stopping(myself, job);
     }
 
     fn open(&mut self, myself: &Myself, job: JobId, waiting: Waiting) {

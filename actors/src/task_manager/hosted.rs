@@ -46,6 +46,8 @@ pub struct Attempt {
     pub stage: Stage,
     /// Subtasks whose actors have not stopped.
     pub tasks: BTreeMap<SubtaskId, Task>,
+    /// Somebody looks whether those that were told to go are gone.
+    pub watched: bool,
     /// Orders that came while the state was being opened: first splits, since nothing is triggered before all run.
     early: Vec<Order>,
 }
@@ -54,7 +56,7 @@ impl Attempt {
     /// One whose state is to be opened, with orders that have come for it.
     #[must_use]
     pub fn new(id: AttemptId, early: Vec<Order>) -> Self {
-        Self { id, stage: Stage::Opening, tasks: BTreeMap::new(), early }
+        Self { id, stage: Stage::Opening, tasks: BTreeMap::new(), watched: false, early }
     }
 
     /// Passes an order on to the subtasks that it is for.

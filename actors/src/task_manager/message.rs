@@ -1,5 +1,7 @@
 //! What the task manager is told: by job masters, and by its own blocking work.
 
+use std::time::Duration;
+
 use millstream_runtime::ids::{AttemptId, JobId, SubtaskId};
 use millstream_runtime::ports::PortError;
 
@@ -36,6 +38,15 @@ pub enum TaskManagerMessage {
         subtask: SubtaskId,
         /// Why.
         error: PortError,
+    },
+    /// It is time to look whether subtasks that were told to go are gone.
+    StillThere {
+        /// The job.
+        job: JobId,
+        /// The deployment.
+        attempt: AttemptId,
+        /// How long ago they were told.
+        waited: Duration,
     },
     /// It is time to tell what subtasks measure.
     TellReadings,

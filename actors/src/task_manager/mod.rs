@@ -7,9 +7,11 @@
 //! - [`opening`]: from the data of a deployment to readers and operators
 //! - [`spawning`]: the subtasks of an attempt come to life
 //! - [`wiring`]: channels between subtasks
+//! - [`cancellation`]: subtasks that were told to go and do not
 //! - [`handle`]: how it is started, and the gateway within one process
 
 pub mod actor;
+pub mod cancellation;
 pub mod handle;
 pub mod hosted;
 pub mod message;
@@ -18,5 +20,6 @@ pub mod spawning;
 pub mod wiring;
 
 pub use actor::TaskManagerArguments;
+pub use cancellation::Cancellation;
 pub use handle::{LocalGateway, NoTransport, start};
 pub use message::TaskManagerMessage;

@@ -33,6 +33,7 @@ use crate::executable;
 use crate::jobs::Job;
 use crate::run::screen::Screen;
 use crate::run::settings;
+use crate::watchdog;
 
 /// Before the name of another node is looked up again.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
@@ -183,6 +184,10 @@ impl Ground {
         if !self.settings.roles.task_manager {
             return Ok(None);
         }
+        let cancellation = settings::cancellation(&self.configuration);
+        if let Some(timeout) = cancellation.timeout {
+            watchdog::watch_runtime(timeout, watchdog::end_process);
+        }
         let arguments = TaskManagerArguments {
             process: self.process.clone(),
             world: self.world.clone(),
@@ -190,6 +195,7 @@ impl Ground {
             programs: Arc::<Compiled>::clone(&self.programs),
             folder: Arc::downgrade(&self.folder),
             stopwatch: self.stopwatch,
+            cancellation,
         };
         Ok(Some(task_manager::start(arguments).await?))
     }

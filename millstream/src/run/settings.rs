@@ -1,9 +1,11 @@
 //! From the configuration to the settings of a launch and of a plan. The one place where keys become options.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_actors::launch::{LaunchOptions, StartFrom};
+use millstream_actors::task_manager::Cancellation;
 use millstream_actors::view::cluster::ConfigEntry;
 use millstream_config::choice::{CheckpointMode, FailoverKind, LoadBalanceMode, RestartStrategyKind};
 use millstream_config::value::Limit;
@@ -23,6 +25,7 @@ use millstream_state::failpoint::{self, Failpoints};
 use crate::error::{Error, Result};
 use crate::jobs::Job;
 use crate::stream::{Environment, Parameters};
+use crate::watchdog;
 
 /// Folder inside the output folder that holds log, checkpoints and local state of a run.
 const STATE_FOLDER: &str = ".millstream";
@@ -108,6 +111,7 @@ pub(crate) fn launch(
         batch_bytes: usize::try_from(configuration.get(&keys::BATCH_BYTES).0).unwrap_or(usize::MAX),
         fold_lag: Some(configuration.get(&keys::STATE_FOLD_LAG).get()),
         balance: load_balance(configuration),
+        cancellation: cancellation(configuration),
         properties: properties(parameters),
         guard_output: true,
         failpoints: failpoints()?,
@@ -121,6 +125,15 @@ pub(crate) fn load_balance(configuration: &Configuration) -> LoadBalance {
         LoadBalanceMode::MinResources => LoadBalance::MinResources,
         LoadBalanceMode::Slots => LoadBalance::Slots,
         LoadBalanceMode::Tasks => LoadBalance::Tasks,
+    }
+}
+
+/// How long subtasks may take to go.
+pub(crate) fn cancellation(configuration: &Configuration) -> Cancellation {
+    Cancellation {
+        interval: configuration.get(&keys::CANCELLATION_INTERVAL),
+        timeout: Some(configuration.get(&keys::CANCELLATION_TIMEOUT)).filter(|timeout| !timeout.is_zero()),
+        end_process: Arc::new(watchdog::end_process),
     }
 }
 

@@ -162,6 +162,7 @@ impl Ground {
         let folder = Arc::new(NodeFolder::open(self.dir.path().join(name), [7; 16]).unwrap());
         let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
         let gateway = task_manager::start(TaskManagerArguments {
+            cancellation: task_manager::Cancellation::patient(),
             process: process.clone(),
             world: world(self.dir.path(), name),
             transport: Arc::new(NoTransport),

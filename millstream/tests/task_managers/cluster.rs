@@ -8,7 +8,7 @@ use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::metrics::Registry;
 use millstream_actors::protocol::deploy::Recorded;
 use millstream_actors::protocol::{Answers, TaskManagerGateway, ToTaskManager};
-use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
+use millstream_actors::task_manager::{self, Cancellation, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World};
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess, VertexId};
@@ -25,6 +25,7 @@ pub struct Ground {
     dir: PathBuf,
     pub network: Arc<Network>,
     reads: Mutex<BTreeMap<String, Reads>>,
+    pub cancellation: Cancellation,
 }
 
 /// Blobs that a node has read, in order.
@@ -41,7 +42,12 @@ pub struct Node {
 impl Ground {
     /// Checkpoints lie where a job with this state folder has them.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_path_buf(), network: Arc::default(), reads: Mutex::default() }
+        Self {
+            dir: dir.to_path_buf(),
+            network: Arc::default(),
+            reads: Mutex::default(),
+            cancellation: Cancellation::patient(),
+        }
     }
 
     /// What a task manager uses of the world.
@@ -87,6 +93,7 @@ impl Ground {
             programs: Arc::new(Recorded(Arc::new(graph.clone()))),
             folder: Arc::downgrade(&folder),
             stopwatch: Stopwatch::start(),
+            cancellation: self.cancellation.clone(),
         };
         let gateway = task_manager::start(arguments).await.expect("it starts");
         Node { process, slots, gateway, folder }

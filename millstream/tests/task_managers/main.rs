@@ -2,11 +2,13 @@
 //! through failures, lost nodes, broken links and other parallelisms.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use millstream::prelude::*;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
+use millstream_actors::task_manager::Cancellation;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::JobStatus;
 use millstream_state::blob::Location;
@@ -358,4 +360,86 @@ fn a_job_waits_for_the_slots_that_it_needs() {
         assert_eq!(sorted(&target), expected(100));
         assert_eq!(report(&launched.handle).await.restarts, 0);
     });
+}
+
+#[test]
+fn a_subtask_whose_code_never_returns_ends_its_task_manager_and_the_job_goes_on_elsewhere() {
+    run(async {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut ground = Ground::new(dir.path());
+        let (ended, why) = std::sync::mpsc::channel::<String>();
+        ground.cancellation = Cancellation {
+            interval: Duration::from_millis(10),
+            timeout: Some(Duration::from_millis(50)),
+            end_process: Arc::new(move |reason| drop(ended.send(reason.to_owned()))),
+        };
+        let (tap, target, stuck) = (Tap::new(1), Target::new(), Stuck::default());
+        let env = environment(1);
+        let in_code = stuck.clone();
+        env.from_source("numbers", tapped(&tap, |_, n| n))
+            .uid("numbers")
+            .map(move |n| {
+                if n == 70 {
+                    in_code.visit();
+                }
+                n
+            })
+            .uid("code")
+            .sink_to("out", MemorySink(Arc::clone(&target)))
+            .uid("out");
+        let graph = graph_of(&env);
+        let a = ground.node("a", 1, &graph).await;
+        let launched = launch_on(vec![a.offered()], JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
+            .await
+            .expect("launched");
+        tap.release_all(60);
+        until_completed(&launched.handle, 2).await;
+        tap.release_all(100);
+        until(async || stuck.visits() == 1).await;
+        // A job that is to run otherwise tells its subtasks to go.
+        launched.handle.redeploy(Arc::new(graph.clone()), JobRecord::default());
+        let mut told = None;
+        until(async || {
+            told = told.take().or_else(|| why.try_recv().ok());
+            told.is_some()
+        })
+        .await;
+        assert!(told.expect("just told").contains("task.cancellation.timeout"));
+        // As the end of its process would: the rest of the job sees that it is lost.
+        let lost = a.process.clone();
+        launched.handle.node_lost(lost, "its process ended");
+        let b = ground.node("b", 1, &graph).await;
+        launched.handle.node_joined(b.offered());
+        tap.close_all();
+        finish(&launched).await;
+        let mut rows = target.rows();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..100).collect::<Vec<u64>>());
+        stuck.release();
+        end_nodes(vec![a, b]).await;
+    });
+}
+
+/// A place in user code in which the first visitor stays until it is released.
+#[derive(Clone, Default)]
+struct Stuck(Arc<(Mutex<(u64, bool)>, Condvar)>);
+
+impl Stuck {
+    fn visit(&self) {
+        let (state, released) = &*self.0;
+        let mut state = state.lock().expect("nobody panics");
+        state.0 += 1;
+        if state.0 == 1 {
+            drop(released.wait_while(state, |(_, released)| !*released));
+        }
+    }
+
+    fn visits(&self) -> u64 {
+        self.0.0.lock().expect("nobody panics").0
+    }
+
+    fn release(&self) {
+        self.0.0.lock().expect("nobody panics").1 = true;
+        self.0.1.notify_all();
+    }
 }

@@ -78,6 +78,7 @@ async fn linked(
     let mut offered = None;
     if let Some((graph, slots)) = task_manager {
         let arguments = TaskManagerArguments {
+            cancellation: task_manager::Cancellation::patient(),
             process: process.clone(),
             world: ground.world(name),
             transport: Arc::new(links.clone()),

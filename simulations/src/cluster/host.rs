@@ -11,7 +11,7 @@ use millstream_actors::job_master::report::JobReport;
 use millstream_actors::leadership::{Candidate, Role};
 use millstream_actors::metrics::Registry;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
-use millstream_actors::task_manager::{self, TaskManagerArguments};
+use millstream_actors::task_manager::{self, Cancellation, TaskManagerArguments};
 use millstream_actors::world::{Stopwatch, World};
 use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, NetSeed, Options, Setup};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
@@ -150,6 +150,7 @@ impl Process {
         let mut task_manager = None;
         if !self.site.plan.is_job_manager(self.site.index) {
             let arguments = TaskManagerArguments {
+                cancellation: Cancellation::patient(),
                 process: self.process.clone(),
                 world: self.world.clone(),
                 transport: Arc::new(links.clone()),
