@@ -75,6 +75,28 @@ impl Value for Scheduler {
     }
 }
 
+/// Who says how many slots a job takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerMode {
+    /// The job does.
+    None,
+    /// It takes what there is.
+    Reactive,
+}
+
+impl Value for SchedulerMode {
+    const TYPE: &'static str = "Enum";
+    const FORM: &'static str = "none or reactive";
+
+    fn parse(text: &str) -> Option<Self> {
+        match normal(text).as_str() {
+            "none" => Some(Self::None),
+            "reactive" => Some(Self::Reactive),
+            _ => None,
+        }
+    }
+}
+
 /// How subtasks are shared out to task managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadBalanceMode {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::choice::{
     CheckpointMode, CheckpointRetention, FailoverKind, HighAvailability, LoadBalanceMode, RestartStrategyKind,
-    Scheduler,
+    Scheduler, SchedulerMode,
 };
 use crate::value::{
     Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
@@ -254,6 +254,9 @@ keys! {
         /// How jobs get along with slots. `adaptive`: a job runs with fewer subtasks while there are too few slots for all, and is
         /// scaled up when there are. `default`: it waits for all the slots that it wants.
         SCHEDULER: Scheduler = "jobmanager.scheduler", "adaptive";
+        /// `reactive`: jobs run with all slots that there are, more of them whenever task managers join, whatever parallelism they
+        /// were submitted with; several jobs share them alike. `none`: a job takes what it was submitted for.
+        SCHEDULER_MODE: SchedulerMode = "scheduler-mode", "none";
         /// Adaptive scheduler: how long slots that are too few stay the same before a job is made to fit them; a lost node often
         /// comes back. With all slots there it starts at once. Flink's default is 10 s.
         STABILIZATION: Duration = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "3 s";

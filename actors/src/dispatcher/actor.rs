@@ -14,7 +14,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::fitting::Fit;
 use super::journal::{Journal, Next, Written};
 use super::message::{
-    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, Submission, Submissions, SubmitReply,
+    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, SchedulingMode, Submission, Submissions,
+    SubmitReply,
 };
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
@@ -103,9 +104,9 @@ impl Actor for Dispatcher {
         let ended = log.state().jobs.iter().filter(|(_, known)| known.ended.is_some());
         let mut state = DispatcherState {
             nodes: BTreeMap::new(),
-            slots: match scheduling.adaptive {
-                true => SlotPool::new(scheduling.balance).giving_parts(),
-                false => SlotPool::new(scheduling.balance),
+            slots: match scheduling.mode {
+                SchedulingMode::Adaptive | SchedulingMode::Reactive => SlotPool::new(scheduling.balance).giving_parts(),
+                SchedulingMode::Whole => SlotPool::new(scheduling.balance),
             },
             scheduling,
             jobs: Vec::new(),
@@ -170,7 +171,8 @@ impl DispatcherState {
         tracing::info!(node = %node.process, slots = node.slots, "a task manager is there");
         let (process, slots) = (node.process.clone(), node.slots);
         self.nodes.insert(process.node.clone(), node);
-        let grants = self.slots.join(process, slots);
+        let mut grants = self.slots.join(process, slots);
+        grants.extend(self.share_out());
         self.grant(myself, grants);
     }
 
@@ -181,7 +183,8 @@ impl DispatcherState {
         }
         tracing::warn!(node = %process, "a task manager was lost: {reason}");
         self.nodes.remove(&process.node);
-        let grants = self.slots.lose(process);
+        let mut grants = self.slots.lose(process);
+        grants.extend(self.share_out());
         for job in self.jobs.iter().filter(|job| !job.ended) {
             job.handle.node_lost(process.clone(), reason);
         }
@@ -304,7 +307,8 @@ impl DispatcherState {
             drop(dispatcher.cast(DispatcherMessage::Ended(job)));
         }));
         self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit });
-        let grants = self.slots.claim(job, slots);
+        let mut grants = self.slots.claim(job, slots);
+        grants.extend(self.share_out());
         self.grant(myself, grants);
         Ok(handle)
     }
@@ -319,7 +323,8 @@ impl DispatcherState {
         }
         self.forget_surplus();
         self.write_record(myself);
-        let grants = self.slots.release(job);
+        let mut grants = self.slots.release(job);
+        grants.extend(self.share_out());
         self.grant(myself, grants);
     }
 

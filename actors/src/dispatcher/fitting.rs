@@ -8,12 +8,13 @@ use std::time::Duration;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::JobId;
+use millstream_runtime::job::slots::Grant;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{ClusterRecord, JobRecord};
 use ractor::RpcReplyPort;
 
-use super::actor::{DispatcherState, Myself};
-use super::message::{After, DispatcherMessage, Remade, Submission};
+use super::actor::{Dispatched, DispatcherState, Myself};
+use super::message::{After, DispatcherMessage, Remade, SchedulingMode, Submission};
 use crate::world::blocking;
 
 /// How long the checkpoint before a rescale may take; without it the job goes on from an older one.
@@ -28,6 +29,8 @@ pub(super) struct Fit {
     record: JobRecord,
     /// The graph made from that.
     graph: Arc<JobGraph>,
+    /// Slots that it wants: those that the graph needs, or its share of all.
+    wanted: u32,
     /// Slots that it was made for.
     made_for: u32,
     /// Slots that it is about to be made for.
@@ -40,18 +43,12 @@ impl Fit {
     /// A job as it was submitted.
     pub fn new(record: JobRecord, graph: Arc<JobGraph>) -> Self {
         let made_for = graph.parallelism();
-        Self { record, graph, made_for, towards: None, making: 0 }
-    }
-
-    /// Slots that it wants.
-    fn wanted(&self) -> u32 {
-        self.graph.parallelism()
+        Self { record, graph, wanted: made_for, made_for, towards: None, making: 0 }
     }
 
     /// What it should be made for with so many slots; `None` when it is, or while there is nothing to run on.
-    fn target(&self, held: u32, adaptive: bool) -> Option<u32> {
-        let wanted = self.wanted();
-        let fits = if adaptive || held >= wanted { held.min(wanted) } else { 0 };
+    fn target(&self, held: u32, mode: SchedulingMode) -> Option<u32> {
+        let fits = if mode != SchedulingMode::Whole || held >= self.wanted { held.min(self.wanted) } else { 0 };
         Some(fits).filter(|target| *target > 0 && *target != self.made_for)
     }
 }
@@ -61,9 +58,10 @@ impl DispatcherState {
     /// same for a while, since a lost node often comes back.
     pub(super) fn adapt(&mut self, myself: &Myself) {
         let mut at_once = Vec::new();
+        let is_reactive = self.scheduling.mode == SchedulingMode::Reactive;
         for job in self.jobs.iter_mut().filter(|job| !job.ended) {
             let (id, fit) = (job.handle.id(), &mut job.fit);
-            let target = fit.target(self.slots.held(id), self.scheduling.adaptive);
+            let target = fit.target(self.slots.held(id), self.scheduling.mode);
             if target == fit.towards {
                 continue;
             }
@@ -72,13 +70,33 @@ impl DispatcherState {
             let making = fit.making;
             match target {
                 None => {}
-                Some(target) if target == fit.wanted() => at_once.push(id),
+                // A share that shrinks with a lost node may soon be what it was.
+                Some(target) if target == fit.wanted && (target > fit.made_for || !is_reactive) => at_once.push(id),
                 Some(_) => {
                     myself.send_after(self.scheduling.stabilization, move || DispatcherMessage::Stabilized(id, making));
                 }
             }
         }
         at_once.into_iter().for_each(|job| self.make(myself, job));
+    }
+
+    /// Where jobs share all slots: has each claim an equal part of them, those that came first one more if need be, and none
+    /// more than it can have subtasks.
+    pub(super) fn share_out(&mut self) -> Vec<Grant> {
+        if self.scheduling.mode != SchedulingMode::Reactive {
+            return Vec::new();
+        }
+        let slots: u32 = self.slots.nodes().map(|(_, slots, _)| slots).sum();
+        let running: Vec<&mut Dispatched> = self.jobs.iter_mut().filter(|job| !job.ended).collect();
+        let jobs = u32::try_from(running.len()).unwrap_or(u32::MAX);
+        let mut grants = Vec::new();
+        for (index, job) in (0..jobs).zip(running) {
+            let limit = job.fit.graph.vertices.iter().map(|vertex| u32::from(vertex.max_parallelism)).min();
+            let share = slots / jobs + u32::from(index < slots % jobs);
+            job.fit.wanted = share.clamp(1, limit.unwrap_or(1).max(1));
+            grants.extend(self.slots.claim(job.handle.id(), job.fit.wanted));
+        }
+        grants
     }
 
     pub(super) fn stabilized(&mut self, myself: &Myself, job: JobId, making: u64) {
@@ -96,7 +114,7 @@ impl DispatcherState {
         let Some(fit) = self.fit(job) else { return };
         let (Some(target), making) = (fit.towards, fit.making) else { return };
         let record = fit.record.clone();
-        if target == fit.wanted() {
+        if target == fit.graph.parallelism() {
             let graph = Arc::clone(&fit.graph);
             self.redeploy(job, target, graph, record);
             return;
@@ -134,7 +152,7 @@ impl DispatcherState {
             }
             Ok(Submission { graph, record, .. }) => self.redeploy(job, target, graph, record),
             Err(error) => {
-                let wanted = fit.wanted();
+                let wanted = fit.wanted;
                 tracing::error!(%job, "the job cannot be made for {target} slots, it waits for {wanted}: {error}");
             }
         }
@@ -143,7 +161,7 @@ impl DispatcherState {
     /// Runs a job as it was made for so many slots.
     fn redeploy(&mut self, job: JobId, slots: u32, graph: Arc<JobGraph>, record: JobRecord) {
         let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job) else { return };
-        tracing::info!(%job, slots, wanted = known.fit.wanted(), "the job is made to fit its slots");
+        tracing::info!(%job, slots, wanted = known.fit.wanted, "the job is made to fit its slots");
         known.fit.towards = None;
         known.fit.made_for = slots;
         // A checkpoint now is the one that it goes on from: less is read twice. Without one it is the newest.
@@ -157,6 +175,11 @@ impl DispatcherState {
 
     /// What a job is to be is made first: what is wrong with it is answered, and nothing is recorded.
     pub(super) fn rescale(&mut self, myself: &Myself, job: JobId, parallelism: u32, reply: Reply) {
+        if self.scheduling.mode == SchedulingMode::Reactive {
+            let taken = "jobs share all slots of the cluster (scheduler-mode is reactive): add or remove task managers";
+            drop(reply.send(Err(PortError::fix_input(taken))));
+            return;
+        }
         let Some(fit) = self.fit(job) else {
             let unknown = PortError::fix_input(format!("the job {job} does not run"));
             drop(reply.send(Err(unknown)));
@@ -194,7 +217,7 @@ impl DispatcherState {
         let Submission { record, graph, .. } = submission;
         let Some(fit) = self.fit(job) else { return };
         let wanted = graph.parallelism();
-        (fit.record, fit.graph, fit.towards) = (record, graph, None);
+        (fit.record, fit.graph, fit.wanted, fit.towards) = (record, graph, wanted, None);
         // Given back before its subtasks are gone: whoever gets them may start a moment too early, and is slower for it.
         let grants = self.slots.claim(job, wanted);
         self.grant(myself, grants);

@@ -39,11 +39,22 @@ pub trait Submissions: Send + Sync {
     fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord;
 }
 
+/// What jobs do with other slots than they were submitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulingMode {
+    /// A job waits for all that it wants.
+    Whole,
+    /// Too few run a job with less, and new ones scale it up again.
+    Adaptive,
+    /// Jobs share all slots that there are, whatever they were submitted for.
+    Reactive,
+}
+
 /// How jobs get along with slots.
 #[derive(Clone, Copy, Debug)]
 pub struct Scheduling {
-    /// Too few slots run a job with less, and new ones scale it up again; else a job waits for all that it wants.
-    pub adaptive: bool,
+    /// What a job does with other slots than it wants.
+    pub mode: SchedulingMode,
     /// How long fewer slots than wanted must stay the same before a job is made to fit.
     pub stabilization: Duration,
     /// How slots are taken from nodes when there are more than a job needs.
@@ -52,7 +63,7 @@ pub struct Scheduling {
 
 impl Default for Scheduling {
     fn default() -> Self {
-        Self { adaptive: true, stabilization: Duration::from_secs(3), balance: LoadBalance::default() }
+        Self { mode: SchedulingMode::Adaptive, stabilization: Duration::from_secs(3), balance: LoadBalance::default() }
     }
 }
 

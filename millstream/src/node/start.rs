@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_actors::dispatcher::Scheduling;
+use millstream_actors::dispatcher::{Scheduling, SchedulingMode};
 use millstream_actors::leadership::{Candidate, Role};
 use millstream_actors::metrics::Registry;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World, blocking};
 use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, NetSeed, Options, Setup, udp_socket};
-use millstream_config::choice::Scheduler;
+use millstream_config::choice::{Scheduler, SchedulerMode};
 use millstream_config::node::{HighAvailabilitySettings, NodeSettings};
 use millstream_config::{Configuration, keys};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
@@ -238,7 +238,7 @@ impl Ground {
             stopwatch: self.stopwatch,
             submissions: Arc::<Compiled>::clone(&self.programs),
             scheduling: Scheduling {
-                adaptive: self.configuration.get(&keys::SCHEDULER) == Scheduler::Adaptive,
+                mode: scheduling_mode(&self.configuration),
                 stabilization: self.configuration.get(&keys::STABILIZATION),
                 balance: settings::load_balance(&self.configuration),
             },
@@ -314,6 +314,14 @@ impl Opening {
         };
         let blobs = self.stores.open_tried(&location, &format!("{:016x}", self.seed))?;
         Ok(Opened { folder, blobs, programs: Arc::new(Compiled::new(self.jobs, self.configuration, self.path)?) })
+    }
+}
+
+fn scheduling_mode(configuration: &Configuration) -> SchedulingMode {
+    match (configuration.get(&keys::SCHEDULER_MODE), configuration.get(&keys::SCHEDULER)) {
+        (SchedulerMode::Reactive, _) => SchedulingMode::Reactive,
+        (SchedulerMode::None, Scheduler::Adaptive) => SchedulingMode::Adaptive,
+        (SchedulerMode::None, Scheduler::Default) => SchedulingMode::Whole,
     }
 }
 

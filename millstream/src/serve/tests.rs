@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Scheduling, Submission, Submissions};
+use millstream_actors::dispatcher::{
+    self, DispatcherArguments, DispatcherHandle, Scheduling, SchedulingMode, Submission, Submissions,
+};
 use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::launch::LaunchOptions;
 use millstream_actors::launch::sealed::Term;
@@ -122,7 +124,7 @@ async fn dispatcher(world: World, before: Vec<ClusterRecord>) -> DispatcherHandl
         world,
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
-        scheduling: Scheduling { adaptive: false, ..Scheduling::default() },
+        scheduling: Scheduling { mode: SchedulingMode::Whole, ..Scheduling::default() },
         deposed: Arc::new(|| panic!("nobody else leads")),
     };
     dispatcher::start(arguments).await.unwrap()

@@ -154,6 +154,33 @@ fn a_job_is_rescaled_in_place_and_runs_with_the_slots_that_are_left() {
 }
 
 #[test]
+fn reactive_jobs_share_all_slots_whatever_comes_and_goes() {
+    let shape = Shape { job_managers: 1, task_managers: 2, slots: 2, restart: false };
+    let jobs = [21, 22].map(|seed| Fraud::new(&format!("cluster-reactive-{seed}"), 12_000, seed));
+    let settings = "scheduler-mode = \"reactive\"";
+    let cluster = Cluster::start_over("reactive", Path::new(MILLSTREAM), &shape, "", settings);
+    let first = jobs[0].submit(&cluster, RATE);
+    cluster.until_parallelism(&first, 4);
+    assert!(cluster.until_new_checkpoint(&first));
+    let refused = cluster.command(0, &["rescale", &first, "-p", "2"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("scheduler-mode"), "{refused:?}");
+    let second = jobs[1].submit(&cluster, RATE);
+    for job in [&first, &second] {
+        cluster.until_parallelism(job, 2);
+        assert!(cluster.until_new_checkpoint(job));
+    }
+    signal(cluster.pid("task-manager-1"), "KILL");
+    for job in [&first, &second] {
+        cluster.until_parallelism(job, 1);
+        assert!(cluster.until_new_checkpoint(job));
+    }
+    for (job, id) in jobs.iter().zip([&first, &second]) {
+        cluster.until_finished(id);
+        job.check();
+    }
+}
+
+#[test]
 fn nodes_end_with_a_launcher_that_is_killed() {
     let shape = Shape { job_managers: 1, task_managers: 1, slots: 1, restart: true };
     let cluster = Cluster::start("launcher", Path::new(MILLSTREAM), &shape);

@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use millstream_actors::dispatcher::{self, DispatcherArguments, DispatcherHandle, Scheduling, Submission, Submissions};
+use millstream_actors::dispatcher::{
+    self, DispatcherArguments, DispatcherHandle, Scheduling, SchedulingMode, Submission, Submissions,
+};
 use millstream_actors::launch::sealed::Term;
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::protocol::deploy::Recorded;
@@ -127,7 +129,7 @@ async fn dispatcher_of(ground: &Ground) -> DispatcherHandle {
         world: ground.world("leader"),
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
-        scheduling: Scheduling { adaptive: false, ..Scheduling::default() },
+        scheduling: Scheduling { mode: SchedulingMode::Whole, ..Scheduling::default() },
         deposed: Arc::new(|| panic!("nobody else leads")),
     };
     dispatcher::start(arguments).await.expect("it starts")
