@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_actors::dispatcher::{DispatcherHandle, Scheduling, SchedulingMode, Submissions};
+use millstream_actors::dispatcher::{DispatcherHandle, Scheduling, Submissions};
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::leadership::{Candidate, Role};
 use millstream_actors::metrics::Registry;
@@ -182,7 +182,7 @@ impl Process {
             stopwatch: self.stopwatch,
             submissions: Arc::new(self.site.counting.clone()),
             scheduling: Scheduling {
-                mode: if self.site.plan.adaptive { SchedulingMode::Adaptive } else { SchedulingMode::Whole },
+                mode: self.site.plan.scheduling_mode(),
                 stabilization: STABILIZATION,
                 ..Scheduling::default()
             },

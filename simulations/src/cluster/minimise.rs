@@ -28,6 +28,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     }
     let calm = Plan::calm(plan.seed);
     with(&|plan| plan.adaptive = calm.adaptive);
+    with(&|plan| plan.reactive = calm.reactive);
     with(&|plan| plan.slots = calm.slots);
     with(&|plan| plan.exchange = calm.exchange);
     with(&|plan| plan.aligned_timeout_ms = calm.aligned_timeout_ms);

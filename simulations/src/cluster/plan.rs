@@ -1,5 +1,6 @@
 //! What happens in a run of a cluster: drawn from a seed once, then data. A plan can be written down, changed and run again.
 
+use millstream_actors::dispatcher::SchedulingMode;
 use millstream_actors::subtask::actor::BETWEEN_COMMITS;
 use millstream_state::failpoint::{BEFORE_COMMIT, LOG_APPENDED, MANIFEST_CREATED, SEGMENT_WRITTEN};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Plan {
     pub slots: u32,
     /// Whether the job runs with fewer slots when some are lost.
     pub adaptive: bool,
+    /// Whether the job takes all slots that there are, whatever it was submitted with.
+    #[serde(default)]
+    pub reactive: bool,
     /// How the subtasks of the job are joined.
     #[serde(default)]
     pub shape: Shape,
@@ -162,6 +166,7 @@ impl Plan {
             task_managers: 2,
             slots: 1,
             adaptive: false,
+            reactive: false,
             shape: Shape::default(),
             input: Input { splits: 3, records: 200, every_ms: 10, keys: 20 },
             exchange: Exchange { batch_rows: 64, credit_batches: 8, slow_sink: false },
@@ -198,6 +203,7 @@ impl Plan {
         }
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan.shape = [Shape::ByKey, Shape::Lanes][random.between(0, 2) as usize];
+        plan.reactive = random.between(0, 4) == 1;
         plan
     }
 
@@ -227,9 +233,22 @@ impl Plan {
         self.job_managers + self.task_managers
     }
 
-    /// Subtasks of each operator.
+    /// What the job does with other slots than it wants.
+    #[must_use]
+    pub fn scheduling_mode(&self) -> SchedulingMode {
+        match (self.reactive, self.adaptive) {
+            (true, _) => SchedulingMode::Reactive,
+            (false, true) => SchedulingMode::Adaptive,
+            (false, false) => SchedulingMode::Whole,
+        }
+    }
+
+    /// Subtasks of each operator that the job is submitted with.
     #[must_use]
     pub fn parallelism(&self) -> u32 {
+        if self.reactive {
+            return 1;
+        }
         u32::try_from(self.task_managers).expect("few hosts") * self.slots
     }
 
