@@ -13,6 +13,7 @@ use millstream_runtime::job::placement::LoadBalance;
 use millstream_runtime::ports::sink::SinkOutput;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
+use millstream_runtime::state::memory::StateMemory;
 use millstream_state::blob::{Location, Stores};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
@@ -84,6 +85,9 @@ pub struct LaunchOptions {
     pub fold_lag: Option<u32>,
     /// How subtasks are shared out to nodes.
     pub balance: LoadBalance,
+    /// What keyed state may take in memory, in bytes: beyond that, entries that the local store has leave it. `None` is no
+    /// limit.
+    pub state_memory: Option<usize>,
     /// Settings shown by REST and kept in manifests.
     pub properties: Vec<(String, String)>,
     /// Whether output that does not belong to what the job starts from is replaced (where the start is anew) or makes
@@ -116,6 +120,7 @@ impl LaunchOptions {
             batch_bytes: millstream_runtime::batch::DEFAULT_BATCH_BYTES,
             fold_lag: Some(4),
             balance: LoadBalance::default(),
+            state_memory: None,
             properties: Vec::new(),
             guard_output: false,
             cancellation: Cancellation::patient(),
@@ -275,6 +280,7 @@ impl Launching {
             clock: Arc::new(clock),
             failpoints: options.failpoints.clone(),
             registry: Arc::new(Registry::new("localhost", EMBEDDED_NODE, Default::default())),
+            memory: StateMemory::new(options.state_memory),
             seed,
         };
         Ok(Self { prepared, options, world, stopwatch })

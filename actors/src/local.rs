@@ -51,6 +51,13 @@ impl LocalState {
         self.closed.store(true, Ordering::Relaxed);
     }
 
+    /// Reads what an operator has in it, once everything that was restored has been folded.
+    #[must_use]
+    pub fn reader(&self, uid: &OperatorUid) -> Arc<dyn StateReader> {
+        let parts = (Some(Arc::clone(&self.store)), Vec::new());
+        Arc::new(RestoredState { uid: uid.clone(), stored: Vec::new(), parts, view: OnceLock::new() })
+    }
+
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -213,6 +220,8 @@ impl StateReader for RestoredState {
 
 /// What became of a fold.
 pub struct Folded {
+    /// The checkpoint that was to be folded.
+    pub checkpoint: CheckpointId,
     /// The newest cut that the local store has now; `None` when it did not take it.
     pub cut: Option<CutNumber>,
 }
@@ -239,6 +248,12 @@ impl Folder {
         Self { local, context, blobs, acked: BTreeMap::new(), completed: 0, running: false, folded: None }
     }
 
+    /// Where it folds to.
+    #[must_use]
+    pub fn local(&self) -> &Arc<LocalState> {
+        &self.local
+    }
+
     /// The newest own cut that the local store has.
     #[must_use]
     pub fn folded_cut(&self) -> Option<CutNumber> {
@@ -250,10 +265,11 @@ impl Folder {
         self.acked.insert(checkpoint, chain);
     }
 
-    /// A checkpoint is complete; answers work when enough have gathered.
-    pub fn complete(&mut self, checkpoint: CheckpointId, log: LogPosition) -> Option<FoldWork> {
+    /// A checkpoint is complete; answers work when enough have gathered, or when that is urgent.
+    pub fn complete(&mut self, checkpoint: CheckpointId, log: LogPosition, urgent: bool) -> Option<FoldWork> {
         self.completed += 1;
-        if self.running || self.completed < self.local.lag || self.local.is_closed() {
+        let enough = urgent || self.completed >= self.local.lag;
+        if self.running || !enough || self.local.is_closed() {
             return None;
         }
         let chain = self.acked.remove(&checkpoint)?;
@@ -262,19 +278,20 @@ impl Folder {
         self.running = true;
         let (local, context, blobs) = (Arc::clone(&self.local), self.context.clone(), Arc::clone(&self.blobs));
         Some(Box::new(move || match fold(&local, &context, &blobs, &chain, checkpoint, log) {
-            Ok(cut) => Folded { cut },
-            Err(_) if local.is_closed() => Folded { cut: None },
+            Ok(cut) => Folded { checkpoint, cut },
+            Err(_) if local.is_closed() => Folded { checkpoint, cut: None },
             Err(error) => {
                 tracing::warn!("the local state falls behind, a restart will read the checkpoint store: {error}");
-                Folded { cut: None }
+                Folded { checkpoint, cut: None }
             }
         }))
     }
 
-    /// Takes what became of a fold.
-    pub fn folded(&mut self, folded: Folded) {
+    /// Takes what became of a fold; answers the cut that is new in the local store.
+    pub fn folded(&mut self, folded: &Folded) -> Option<CutNumber> {
         self.running = false;
         self.folded = folded.cut.or(self.folded);
+        folded.cut
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Blocking, BlockingWork, Clock, PortError};
+use millstream_runtime::state::memory::StateMemory;
 use millstream_runtime::time::Timestamp;
 use millstream_state::failpoint::Failpoints;
 
@@ -24,6 +25,8 @@ pub struct World {
     pub failpoints: Failpoints,
     /// Metrics of this node.
     pub registry: Arc<Registry>,
+    /// What the keyed state of all subtasks on this node may take in memory.
+    pub memory: Arc<StateMemory>,
     /// Seed of what is drawn at random (restart jitter, log nonces).
     pub seed: u64,
 }

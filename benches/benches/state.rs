@@ -1,4 +1,5 @@
-//! Keyed state of 10 M keys: how long a checkpoint stops a subtask, what it costs, and how fast a restart answers.
+//! Keyed state of 10 M keys: how long a checkpoint stops a subtask, what it costs, how fast a restart answers, and what it
+//! costs when a tenth of it fits into memory.
 #![expect(clippy::disallowed_methods, reason = "benchmarks measure time")]
 
 use std::process::ExitCode;
@@ -25,13 +26,20 @@ const PARALLELISM: u32 = 2;
 const INTERVAL_MS: i64 = 3_000;
 
 fn main() -> ExitCode {
-    cases::main(&[Case { name: "checkpoint-10m", run: checkpoint }, Case { name: "restart-10m", run: restart }])
+    cases::main(&[
+        Case { name: "checkpoint-10m", run: checkpoint },
+        Case { name: "restart-10m", run: restart },
+        Case { name: "memory-all-uniform", run: |setting| drawn(setting, false, false) },
+        Case { name: "memory-tenth-uniform", run: |setting| drawn(setting, false, true) },
+        Case { name: "memory-all-skewed", run: |setting| drawn(setting, true, false) },
+        Case { name: "memory-tenth-skewed", run: |setting| drawn(setting, true, true) },
+    ])
 }
 
 fn keys(setting: &Setting, updates: u64) -> Keys {
     let keys = if setting.quick { 1_000_000 } else { 10_000_000 };
     let updates = if setting.quick { updates / 4 } else { updates };
-    Keys { keys, count: keys + updates, hot: keys / 10, hot_records: 3 * keys }
+    Keys { keys, count: keys + updates, hot: keys / 10, hot_records: 3 * keys, skewed: false }
 }
 
 /// A count that came out: in which attempt, and when.
@@ -162,6 +170,43 @@ fn checkpoint(setting: &Setting) -> Result<Measured, String> {
             ("written_mib_per_checkpoint".into(), median(written)),
             ("checkpoint_ms".into(), median(took)),
         ],
+    })
+}
+
+/// Every key once, then as many drawn from all of them; with all of the state in memory, or a tenth of what it takes there.
+fn drawn(setting: &Setting, skewed: bool, limited: bool) -> Result<Measured, String> {
+    let keys = if setting.quick { 1_000_000 } else { 10_000_000 };
+    let keys = Keys { keys, count: keys * 2, hot: keys, hot_records: u64::MAX, skewed };
+    let received = AllReceived::default();
+    let failure = Arc::default();
+    // Some 42 bytes a key: an entry has 24, and a table is half full to full.
+    let limit = limited.then_some(keys.keys as usize * 42 / 10);
+    let job = JobSetting {
+        parallelism: PARALLELISM,
+        checkpoint_ms: Some(1_000),
+        folder: &setting.folder,
+        adjust: &|options| options.state_memory = limit,
+    };
+    let (mut loaded, mut records) = (None, 0);
+    let record = |env: &Environment| record_job(env, keys, &failure, &received);
+    let done = run(record, &job, &mut |report, registry| {
+        let mut seen = Seen::default();
+        seen.look(report, registry);
+        records = records.max(seen.records);
+        if loaded.is_none() && records >= keys.keys {
+            loaded = Some((monotonic_ns(), records));
+        }
+    })?;
+    let (loaded_ns, before) = loaded.ok_or("the input was too short to be looked at")?;
+    let drawn_s = (done.ended.at_ns - loaded_ns) as f64 / 1e9;
+    Ok(Measured {
+        parallelism: PARALLELISM,
+        records: keys.count,
+        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
+        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
+        checkpoints: done.report.checkpoints.counts().completed,
+        correct: is_right(keys, &received),
+        more: vec![("drawn_records_per_s".into(), (keys.count - before) as f64 / drawn_s)],
     })
 }
 

@@ -24,6 +24,8 @@ pub struct Keys {
     pub hot: u64,
     /// Records until the next keys are drawn from.
     pub hot_records: u64,
+    /// Draws by Zipf's law (the n-th key n times as rarely as the first) instead of evenly.
+    pub skewed: bool,
 }
 
 impl Keys {
@@ -40,9 +42,19 @@ impl Keys {
             let drawn = local - keys;
             // The part moves on by its own size.
             let first = drawn / (self.hot_records / 2) * hot;
-            (first + below(scrambled(drawn), hot)) % keys
+            (first + self.draw(scrambled(drawn), hot)) % keys
         };
         Record { id, key: key * 2 + split, value: local, emitted_ns: 0 }
+    }
+
+    #[inline]
+    fn draw(self, random: u64, hot: u64) -> u64 {
+        if !self.skewed {
+            return below(random, hot);
+        }
+        // The logarithm of the rank is even.
+        let even = (random >> 11) as f64 / (1u64 << 53) as f64;
+        ((hot as f64).powf(even) as u64).min(hot) - 1
     }
 
     /// Whether the count at a record is told: one of 1,024, after every key has come once.

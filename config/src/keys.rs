@@ -197,6 +197,16 @@ keys! {
         EXPONENTIAL_ATTEMPTS: Limit = "restart-strategy.exponential-delay.attempts-before-reset-backoff", "infinite";
     }
     "State" {
+        /// What the keyed state of all subtasks of a node may take in memory. Beyond that, entries leave memory that the local
+        /// copy of the state has and nobody has used for a while; they are read from there when they are needed again.
+        /// Without it, a part of the process memory. Flink's task managers give it to RocksDB, divided among slots; here
+        /// whoever needs it gets it.
+        MANAGED_MEMORY_SIZE: Option<MemorySize> = "taskmanager.memory.managed.size", "";
+        /// Part of the process memory that keyed state may take when `taskmanager.memory.managed.size` is not set.
+        MANAGED_MEMORY_FRACTION: Fraction = "taskmanager.memory.managed.fraction", "0.4";
+        /// Memory of the process: keyed state gets a part of it. Without it, what the control group of the process allows, or
+        /// what the machine has. It limits nothing else: set it where several nodes share a machine.
+        PROCESS_MEMORY_SIZE: Option<MemorySize> = "taskmanager.memory.process.size", "";
         /// Completed checkpoints that the local copy of the state may be behind before the subtask waits for it.
         STATE_FOLD_LAG: NonZeroU32 = "state.local.fold-lag", "4";
     }

@@ -343,6 +343,10 @@ impl JobMasterState {
                 tracing::warn!(subtask = %id, %checkpoint, "checkpoint declined: {reason}");
                 self.coordinator.declined(checkpoint, attempt, id, reason, now_ms, &mut commands);
             }
+            SubtaskReport::ShortOfMemory => {
+                tracing::info!(subtask = %id, "keyed state takes more memory than it may: a checkpoint is taken early");
+                self.coordinator.hastened(id, attempt, now_ms, &mut commands);
+            }
             SubtaskReport::EndOfData => {
                 if let Some(member) = self.members.get_mut(&id) {
                     member.ended = true;

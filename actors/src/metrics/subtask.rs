@@ -37,6 +37,7 @@ pub struct SubtaskMetrics {
     input_watermark: AtomicI64,
     output_watermark: AtomicI64,
     queued_batches: AtomicU64,
+    state_bytes: AtomicU64,
     checkpoint_start_delay_ns: AtomicI64,
     checkpoint_alignment_ns: AtomicI64,
     phase: AtomicU8,
@@ -78,6 +79,8 @@ pub struct SubtaskReading {
     pub output_watermark: Timestamp,
     /// Batches waiting in the mailbox or parked.
     pub queued_batches: u64,
+    /// What keyed state takes in memory, as it was looked at last.
+    pub state_bytes: u64,
     /// From the trigger of the last checkpoint to its first barrier.
     pub checkpoint_start_delay_ns: i64,
     /// From the first to the last barrier of the last checkpoint.
@@ -140,6 +143,7 @@ impl SubtaskMetrics {
             input_watermark: AtomicI64::new(MIN_TIMESTAMP),
             output_watermark: AtomicI64::new(MIN_TIMESTAMP),
             queued_batches: AtomicU64::new(0),
+            state_bytes: AtomicU64::new(0),
             checkpoint_start_delay_ns: AtomicI64::new(0),
             checkpoint_alignment_ns: AtomicI64::new(0),
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -197,6 +201,11 @@ impl SubtaskMetrics {
     #[inline]
     pub fn set_output_watermark(&self, watermark: Timestamp) {
         self.output_watermark.store(watermark, Relaxed);
+    }
+
+    /// Sets what keyed state takes in memory.
+    pub fn set_state_bytes(&self, bytes: u64) {
+        self.state_bytes.store(bytes, Relaxed);
     }
 
     /// Batches that wait.
@@ -263,6 +272,7 @@ impl Measured for SubtaskMetrics {
         Metric::new("numLateRecordsDropped", "{record}", "Records dropped because they were late.", Read::Counter(|r| r.late_records_dropped)),
         Metric::new("currentInputWatermark", "ms", "Last watermark of the input.", Read::Gauge(|r| Some(r.input_watermark))),
         Metric::new("currentOutputWatermark", "ms", "Last watermark sent.", Read::Gauge(|r| Some(r.output_watermark))),
+        Metric::new("keyedStateMemory", "By", "Memory of keyed state, about, as it was looked at last.", Read::Gauge(|r| i64::try_from(r.state_bytes).ok())),
         Metric::new("mailboxQueueSize", "{batch}", "Batches that wait to be processed.", Read::Gauge(|r| i64::try_from(r.queued_batches).ok())),
         Metric::new("busyTimeMsPerSecond", "ms/s", "Time working, per second.", Read::Rate(|r| r.time_ms_per_second[Phase::Busy as usize])),
         Metric::new("idleTimeMsPerSecond", "ms/s", "Time without input, per second.", Read::Gauge(|r| whole(r, Phase::Idle))),
@@ -310,6 +320,7 @@ impl Measured for SubtaskMetrics {
             input_watermark: self.input_watermark.load(Relaxed),
             output_watermark: self.output_watermark.load(Relaxed),
             queued_batches: self.queued_batches.load(Relaxed),
+            state_bytes: self.state_bytes.load(Relaxed),
             checkpoint_start_delay_ns: self.checkpoint_start_delay_ns.load(Relaxed),
             checkpoint_alignment_ns: self.checkpoint_alignment_ns.load(Relaxed),
             time_ns: self.time_until(now.monotonic_ns),

@@ -164,6 +164,8 @@ pub enum SubtaskReport {
         /// Why.
         reason: String,
     },
+    /// Its keyed state takes more memory than it may, and a checkpoint would let some of it leave.
+    ShortOfMemory,
     /// All of its inputs have ended.
     EndOfData,
     /// The job is complete and everything it had is committed.

@@ -11,6 +11,7 @@ use millstream_runtime::exchange::Parcel;
 use millstream_runtime::graph::build::ChainPlan;
 use millstream_runtime::ids::{ChannelIndex, CheckpointId, CutNumber, SubtaskId};
 use millstream_runtime::ports::PortError;
+use millstream_runtime::state::pressure::{Pressure, Relief};
 use millstream_runtime::subtask::Subtask;
 use millstream_runtime::subtask::overtaking::WantedTimeout;
 use millstream_runtime::time::Timestamp;
@@ -69,6 +70,7 @@ pub struct SubtaskStateful {
     pub(super) driver: Option<Driver>,
     pub(super) snapshots: Option<Snapshots>,
     pub(super) folder: Option<Folder>,
+    pub(super) pressure: Pressure,
     pub(super) encoding: Option<Encoding>,
     /// Of the steps since the last barrier in which something of its cut was encoded.
     pub(super) longest_step_ns: u64,
@@ -114,6 +116,7 @@ impl Actor for SubtaskActor {
             driver: None,
             snapshots: None,
             folder: None,
+            pressure: Pressure::default(),
             encoding: None,
             longest_step_ns: 0,
             closing: false,
@@ -176,12 +179,11 @@ impl SubtaskStateful {
                 self.fold(myself, checkpoint, purpose, position);
             }
             SubtaskMessage::Folded(folded) => {
-                if let Some(folder) = &mut self.folder {
-                    folder.folded(*folded);
-                }
+                self.folded(&folded)?;
                 self.start_compaction(myself);
             }
             SubtaskMessage::Abort(checkpoint) => {
+                self.pressure.ended(checkpoint);
                 if let Some(driver) = &mut self.driver {
                     driver.abort(checkpoint);
                 }
@@ -278,6 +280,7 @@ impl SubtaskStateful {
             return Ok(());
         }
         let Some(driver) = &mut self.driver else { return Ok(()) };
+        driver.hold_rows(self.pressure.holds());
         let was_paused = driver.is_paused();
         let step = driver.step(&mut self.context)?;
         let resumed = was_paused && !driver.is_paused();
@@ -286,6 +289,7 @@ impl SubtaskStateful {
             self.report(SubtaskReport::Running);
         }
         self.start_work(myself);
+        self.look_at_memory();
         if resumed {
             // What the rest of a batch or the last timers gave: nothing else may come for a long time.
             self.send_flush(myself);
@@ -324,6 +328,13 @@ impl SubtaskStateful {
         Ok(())
     }
 
+    /// Asks for a checkpoint when keyed state has no room without one.
+    fn look_at_memory(&mut self) {
+        if self.pressure.look(self.context.counters.memory_short) == Relief::Ask {
+            self.report(SubtaskReport::ShortOfMemory);
+        }
+    }
+
     fn measure(&mut self, step: &Step) {
         let metrics = &self.arguments.metrics;
         let phase = match step {
@@ -347,6 +358,7 @@ impl SubtaskStateful {
             source_metrics.update(&source.figures(), self.context.task.clock.now_ms());
         }
         let counters = &mut self.context.counters;
+        metrics.set_state_bytes(counters.state_bytes);
         metrics.add_fired_timers(std::mem::take(&mut counters.fired_timers));
         metrics.add_out(std::mem::take(&mut counters.records_out), std::mem::take(&mut counters.bytes_out));
         metrics.add_late_dropped(std::mem::take(&mut counters.late_records_dropped));

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use millstream_runtime::chain::Completion;
 use millstream_runtime::chain::sink::PreparedTransactions;
+use millstream_runtime::chain::{self, Completion};
 use millstream_runtime::checkpoint::coordinator::AckMetrics;
 use millstream_runtime::checkpoint::manifest::{Ack, SubtaskState};
 use millstream_runtime::element::{Barrier, Overtaking, Purpose};
@@ -18,12 +18,12 @@ use super::actor::SubtaskStateful;
 use super::alignment::Aligned;
 use super::message::SubtaskMessage;
 use super::snapshot::{Compacted, Encoding, Written};
-use crate::local::Folder;
+use crate::local::{Folded, Folder};
 use crate::protocol::SubtaskReport;
 use crate::world::caught;
 
-/// Merged segments are split by key groups above about this size.
-const COMPACTED_BYTES: u64 = 256 << 20;
+/// Merged segments are split by key groups above about this size: each is put together in memory.
+const COMPACTED_BYTES: u64 = 32 << 20;
 
 fn milliseconds(nanoseconds: u64) -> i64 {
     i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX)
@@ -41,6 +41,9 @@ impl SubtaskStateful {
         let Some(driver) = &mut self.driver else { return Ok(()) };
         let started_ns = self.arguments.stopwatch.elapsed_ns();
         self.closing = matches!(barrier.purpose, Purpose::Final | Purpose::StopWithSavepoint);
+        if barrier.purpose == Purpose::Checkpoint && self.folder.is_some() {
+            self.pressure.cut(barrier.checkpoint);
+        }
         self.cuts.0 += 1;
         self.context.cut = Default::default();
         self.context.cut_number = self.cuts;
@@ -110,7 +113,10 @@ impl SubtaskStateful {
             let _flow = driver.chain().stage().completed(&mut completion, &mut self.context)?;
         }
         let report = match written.declined {
-            Some(error) => SubtaskReport::Declined { checkpoint, reason: error.message },
+            Some(error) => {
+                self.pressure.ended(checkpoint);
+                SubtaskReport::Declined { checkpoint, reason: error.message }
+            }
             None => {
                 let asynchronous = self.arguments.stopwatch.elapsed_ns() - written.started_ns;
                 let mut metrics = written.metrics;
@@ -144,15 +150,28 @@ impl SubtaskStateful {
         purpose: Purpose,
         position: Option<LogPosition>,
     ) {
-        let (Some(folder), Some(position)) = (&mut self.folder, position) else { return };
-        if purpose == Purpose::Savepoint {
+        let Some(folder) = self.folder.as_mut().filter(|_| purpose != Purpose::Savepoint) else { return };
+        let urgent = self.context.counters.memory_short;
+        let Some(work) = position.and_then(|position| folder.complete(checkpoint, position, urgent)) else {
+            self.pressure.ended(checkpoint);
             return;
-        }
-        let Some(work) = folder.complete(checkpoint, position) else { return };
+        };
         let myself = myself.clone();
         self.arguments.world.blocking.run(Box::new(move || {
             drop(myself.cast(SubtaskMessage::Folded(Box::new(work()))));
         }));
+    }
+
+    /// What the local store has now need not be in memory.
+    pub(super) fn folded(&mut self, folded: &Folded) -> Result<(), PortError> {
+        let (Some(folder), Some(driver)) = (&mut self.folder, &mut self.driver) else { return Ok(()) };
+        let cut = folder.folded(folded);
+        self.pressure.ended(folded.checkpoint);
+        let Some(cut) = cut else { return Ok(()) };
+        let local = folder.local();
+        let stored = chain::Folded { cut, reader: &|uid| local.reader(uid) };
+        let _flow = driver.chain().stage().folded(&stored, &mut self.context)?;
+        Ok(())
     }
 
     pub(super) fn start_compaction(&mut self, myself: &ActorRef<SubtaskMessage>) {

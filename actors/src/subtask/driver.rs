@@ -66,6 +66,8 @@ pub struct Driver {
     unflushed: bool,
     /// Processing-time timers up to here have to fire.
     time_due: Option<Timestamp>,
+    /// No more rows are taken in: keyed state has no room.
+    held: bool,
     /// The credit of the batch in work; returned when the chain has processed it.
     working: Option<millstream_runtime::credit::Permit>,
     /// Counts of the input.
@@ -90,6 +92,7 @@ impl Driver {
             end_told: false,
             unflushed: false,
             time_due: None,
+            held: false,
             working: None,
             input: InputCounters { watermark: MIN_TIMESTAMP, ..InputCounters::default() },
         }
@@ -186,6 +189,11 @@ impl Driver {
     pub fn take_in_flight(&mut self, checkpoint: CheckpointId) -> Option<InFlight> {
         let is_whole = self.machine.recording() != Some(checkpoint);
         is_whole.then(|| self.in_flight.remove(&checkpoint).unwrap_or_default())
+    }
+
+    /// Rows have to wait, or not any more; barriers and watermarks that nothing is before go on.
+    pub fn hold_rows(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// A checkpoint will not complete.
@@ -306,8 +314,10 @@ impl Driver {
     }
 
     fn step_input(&mut self, cx: &mut ChainContext) -> Result<Step, PortError> {
-        match self.machine.next_action() {
+        let next = if self.held { self.machine.next_between_timers() } else { self.machine.next_action() };
+        match next {
             Some(action) => self.act(action, cx),
+            None if self.held && self.machine.queued_batches() > 0 => Ok(Step::Paused(Flow::Waiting)),
             None => Ok(Step::Idle),
         }
     }

@@ -153,22 +153,23 @@ impl Snapshots {
     /// segment is left alone, since the ack under way names it; so are those that the local store has not got yet
     /// (`folded` is the newest it has; `None` without a local store), because a merged file hides where it stands.
     pub fn to_compact(&mut self, folded: Option<Option<CutNumber>>) -> Option<Vec<SegmentRef>> {
-        if self.compacting || self.chain.len() <= COMPACT_ABOVE {
+        if self.compacting || runs(&self.chain).count() <= COMPACT_ABOVE {
             return None;
         }
         let mut end = self.chain.len() - 1;
         if let Some(folded) = folded {
             let own = |segment: &SegmentRef| segment.attempt == self.context.attempt && Some(segment.cuts.1) == folded;
-            end = end.min(self.chain.iter().position(own)? + 1);
+            end = end.min(self.chain.iter().rposition(own)? + 1);
         }
         let merged = &self.chain[..end];
-        if merged.len() < COMPACT_ABOVE / 2 {
+        if runs(merged).count() < COMPACT_ABOVE / 2 {
             return None;
         }
-        let base = merged[0].size_bytes;
-        let tail: u64 = merged[1..].iter().map(|segment| segment.size_bytes).sum();
+        let base = runs(merged).next().unwrap_or_default();
+        let size = |segments: &[SegmentRef]| segments.iter().map(|segment| segment.size_bytes).sum::<u64>();
+        let tail = &merged[base.len()..];
         self.compacting = true;
-        Some(if tail * 2 < base { merged[1..].to_vec() } else { merged.to_vec() })
+        Some(if size(tail) * 2 < size(base) { tail.to_vec() } else { merged.to_vec() })
     }
 
     /// Whether the part begins with the oldest segment, so that tombstones can go.
@@ -198,6 +199,11 @@ impl Snapshots {
     pub fn context(&self) -> &SegmentContext {
         &self.context
     }
+}
+
+/// Segments side by side of the same cuts are one, which a compaction has split by key groups.
+fn runs(chain: &[SegmentRef]) -> impl Iterator<Item = &[SegmentRef]> {
+    chain.chunk_by(|one, other| (one.attempt, one.cuts) == (other.attempt, other.cuts))
 }
 
 fn write(
@@ -251,4 +257,46 @@ fn write(
         }
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_runtime::ids::{AttemptId, JobId, SubtaskIndex, VertexId};
+    use millstream_state::blob::MemoryBlobs;
+
+    use super::*;
+
+    fn segment(cuts: (u64, u64), size_bytes: u64, key_groups: std::ops::Range<u16>) -> SegmentRef {
+        let cuts = (CutNumber(cuts.0), CutNumber(cuts.1));
+        let path = format!("{cuts:?} {key_groups:?}");
+        SegmentRef { path, size_bytes, digest: [0; 32], cuts, attempt: AttemptId::default(), key_groups }
+    }
+
+    #[test]
+    fn a_base_that_was_split_counts_as_one() {
+        let context = SegmentContext {
+            job: JobId::from_name("job"),
+            vertex: VertexId([0; 16]),
+            subtask: SubtaskIndex(0),
+            attempt: AttemptId::default(),
+            key_groups: 0..100,
+        };
+        let mut chain: Vec<_> = (0..20).map(|piece| segment((1, 9), 32, piece * 5..piece * 5 + 5)).collect();
+        chain.extend((10..16).map(|cut| segment((cut, cut), 30, 0..100)));
+        let snapshots =
+            |chain| Snapshots::new(context.clone(), Arc::new(MemoryBlobs::default()), Failpoints::none(), chain);
+        assert_eq!(snapshots(chain.clone()).to_compact(None), None, "seven, not twenty-six");
+        chain.extend((16..20).map(|cut| segment((cut, cut), 30, 0..100)));
+        let tail = &chain[20..chain.len() - 1];
+        assert_eq!(
+            snapshots(chain.clone()).to_compact(None).as_deref(),
+            Some(tail),
+            "small beside all pieces of the base"
+        );
+        chain.extend((20..23).map(|cut| segment((cut, cut), 300, 0..100)));
+        let all = &chain[..chain.len() - 1];
+        assert_eq!(snapshots(chain.clone()).to_compact(None).as_deref(), Some(all));
+        let folded = Some(Some(CutNumber(9)));
+        assert_eq!(snapshots(chain.clone()).to_compact(folded), None, "the local store has the base only");
+    }
 }

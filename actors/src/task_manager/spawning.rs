@@ -11,6 +11,7 @@ use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::transport::Transport;
 use millstream_runtime::ports::{PortError, Waker};
+use millstream_runtime::state::memory::StateMemory;
 use ractor::{Actor, ActorRef};
 
 use super::hosted::{Attempt, Task};
@@ -24,6 +25,8 @@ use crate::world::{Stopwatch, World};
 
 /// The deployment of a region, as its subtasks are spawned.
 struct Region<'a> {
+    /// What keyed state may take.
+    memory: Arc<StateMemory>,
     attempt: AttemptId,
     graph: &'a JobGraph,
     /// Where all of its subtasks run.
@@ -56,8 +59,17 @@ impl Place<'_> {
     /// When one cannot be started.
     pub async fn run(&self, attempt: &mut Attempt, opened: Opened) -> Result<(), PortError> {
         let Opened { graph, places, channels, beside, deployments_before, local, tasks } = opened;
-        let region =
-            Region { attempt: attempt.id, graph: &graph, places: &places, channels, beside, deployments_before };
+        // What no local store has cannot leave memory.
+        let memory = local.as_ref().map_or_else(|| StateMemory::new(None), |_| Arc::clone(&self.world.memory));
+        let region = Region {
+            memory,
+            attempt: attempt.id,
+            graph: &graph,
+            places: &places,
+            channels,
+            beside,
+            deployments_before,
+        };
         let vertices: Vec<_> = tasks.iter().map(|(id, task)| (*id, task.vertex)).collect();
         for (id, vertex) in vertices {
             let task = self.spawn(&region, vertex, id).await?;
@@ -138,6 +150,7 @@ impl Place<'_> {
             watermark_floor: Vec::new(),
             batch_rows,
             batch_bytes,
+            memory: Arc::clone(&region.memory),
             blocking: Arc::clone(&self.world.blocking),
             clock: Arc::clone(&self.world.clock),
             waker: Waker::new(|| {}),

@@ -12,6 +12,7 @@ use millstream_runtime::graph::{JobEdge, JobGraph};
 use millstream_runtime::ids::{AttemptNumber, ChannelIndex, JobId, SubtaskIndex};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::{PortError, Waker};
+use millstream_runtime::state::memory::StateMemory;
 
 use super::snapshot::Snapshot;
 use super::task::{Inbox, Task};
@@ -24,20 +25,21 @@ type Place = (usize, u32);
 struct Wiring<'a> {
     job: &'a JobGraph,
     options: &'a HarnessOptions,
+    memory: &'a Arc<StateMemory>,
     inboxes: BTreeMap<Place, Inbox>,
 }
 
 pub(super) fn tasks(
     job: &JobGraph,
     options: &HarnessOptions,
-    world: &Arc<World>,
+    (world, memory): (&Arc<World>, &Arc<StateMemory>),
     restored: Option<&Snapshot>,
 ) -> Result<Vec<Task>, PortError> {
     let places: Vec<Place> = (0..job.vertices.len())
         .flat_map(|vertex| (0..job.vertices[vertex].parallelism).map(move |subtask| (vertex, subtask)))
         .collect();
     let inboxes = places.iter().map(|place| (*place, Inbox::default())).collect();
-    let wiring = Wiring { job, options, inboxes };
+    let wiring = Wiring { job, options, memory, inboxes };
     places.iter().map(|place| wiring.task(*place, world, restored)).collect()
 }
 
@@ -76,6 +78,7 @@ impl Wiring<'_> {
             watermark_floor: floor.unwrap_or_default(),
             batch_rows: self.options.batch_rows,
             batch_bytes: self.options.batch_bytes,
+            memory: Arc::clone(self.memory),
             blocking: Arc::clone(world) as _,
             clock: Arc::clone(world) as _,
             // Every subtask is stepped in every round: nobody needs to be woken.

@@ -39,6 +39,7 @@ use millstream_runtime::ids::{AttemptId, AttemptNumber, CheckpointId, Epoch, Ope
 use millstream_runtime::key_group::DEFAULT_MAX_PARALLELISM;
 use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::{Clock, PortError};
+use millstream_runtime::state::memory::StateMemory;
 use millstream_runtime::time::Timestamp;
 
 use crate::error::Result;
@@ -62,6 +63,9 @@ pub struct HarnessOptions {
     pub credit: CreditLimit,
     /// Whether operators with forward edges share a subtask.
     pub chaining: bool,
+    /// What keyed state may take in memory, in bytes. Beyond that, entries leave it once a checkpoint has them, and are read
+    /// from there; a small limit makes that the rule.
+    pub state_memory: Option<usize>,
     /// Which order subtasks are stepped in; every number gives another one, always the same.
     pub seed: u64,
 }
@@ -74,6 +78,7 @@ impl Default for HarnessOptions {
             batch_bytes: DEFAULT_BATCH_BYTES,
             credit: CreditLimit::default(),
             chaining: true,
+            state_memory: None,
             seed: 0,
         }
     }
@@ -91,6 +96,8 @@ pub struct Harness {
     missing_cuts: usize,
     paused: Vec<usize>,
     random: u64,
+    /// Completed checkpoints are folded into a local store, from which evicted state is read.
+    folds: bool,
 }
 
 impl Harness {
@@ -128,14 +135,15 @@ impl Harness {
         let job = plan(env.take_graph(), &plan_options)?;
         let world = Arc::new(World::default());
         world.set_time(restored.map_or(0, |snapshot| snapshot.now_ms));
-        let tasks = deployment::tasks(&job, &options, &world, restored)?;
+        let memory = StateMemory::new(options.state_memory);
+        let tasks = deployment::tasks(&job, &options, (&world, &memory), restored)?;
         let mut state = restored.cloned().unwrap_or_default();
         if restored.is_some() {
             state.attempt.0 += 1;
         }
         let enumerators = BTreeMap::new();
-        let mut harness =
-            Self { job, tasks, world, enumerators, state, missing_cuts: 0, paused: Vec::new(), random: options.seed };
+        let (paused, random, folds) = (Vec::new(), options.seed, options.state_memory.is_some());
+        let mut harness = Self { job, tasks, world, enumerators, state, missing_cuts: 0, paused, random, folds };
         harness.open_enumerators(restored)?;
         Ok(harness)
     }
@@ -328,7 +336,19 @@ impl Harness {
             task.complete(checkpoint, purpose)?;
             while task.run_started()? {}
         }
+        // A fold lags behind now and then.
+        if self.folds && purpose == Purpose::Checkpoint && !self.random.is_multiple_of(3) {
+            for task in &mut self.tasks {
+                task.folded(&self.state)?;
+            }
+        }
         Ok(())
+    }
+
+    /// What keyed state takes in memory, in bytes, as it was looked at last; 0 without a limit.
+    #[must_use]
+    pub fn state_bytes(&self) -> u64 {
+        self.tasks.iter().map(|task| task.cx.counters.state_bytes).sum()
     }
 
     /// Runs to the end of all inputs, takes the last checkpoint, and has sinks commit everything.

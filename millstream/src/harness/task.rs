@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use millstream_actors::subtask::driver::{Driver, Step};
 use millstream_runtime::chain::head::ChainHead;
 use millstream_runtime::chain::sink::PreparedTransactions;
-use millstream_runtime::chain::{ChainContext, Completion, Flow};
+use millstream_runtime::chain::{ChainContext, Completion, Flow, Folded};
 use millstream_runtime::element::{Barrier, Element, Purpose};
 use millstream_runtime::exchange::Parcel;
-use millstream_runtime::ids::{ChannelIndex, CheckpointId, CutNumber};
+use millstream_runtime::ids::{ChannelIndex, CheckpointId, CutNumber, OperatorUid};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::state::cut::OperatorCut;
 use millstream_runtime::subtask::Subtask;
 use millstream_runtime::time::Timestamp;
 
+use super::snapshot::Snapshot;
 use super::world::lock;
 
 /// Elements on their way to a subtask.
@@ -64,6 +65,19 @@ impl Task {
 
     pub fn complete(&mut self, checkpoint: CheckpointId, purpose: Purpose) -> Result<(), PortError> {
         let _flow = self.driver.chain().stage().checkpoint_complete(checkpoint, purpose, &mut self.cx)?;
+        Ok(())
+    }
+
+    /// The local store has what the snapshot has.
+    pub fn folded(&mut self, snapshot: &Snapshot) -> Result<(), PortError> {
+        let task = &self.cx.task;
+        let (subtask, parallelism, groups) = (task.subtask.0, task.parallelism, task.key_groups.clone());
+        let reader = |uid: &OperatorUid| {
+            let restored = snapshot.restored(uid, subtask, parallelism, &groups).keyed;
+            restored.expect("an operator with keyed state has declared it in its cut")
+        };
+        let folded = Folded { cut: self.cx.cut_number, reader: &reader };
+        let _flow = self.driver.chain().stage().folded(&folded, &mut self.cx)?;
         Ok(())
     }
 

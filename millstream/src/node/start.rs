@@ -19,6 +19,7 @@ use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::membership;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
+use millstream_runtime::state::memory::StateMemory;
 use millstream_service::Server;
 use millstream_state::blob::{Location, MemoryBlobs, Stores};
 use millstream_state::local::NodeFolder;
@@ -32,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::executable;
 use crate::jobs::Job;
 use crate::run::screen::Screen;
-use crate::run::settings;
+use crate::run::{memory, settings};
 use crate::watchdog;
 
 /// Before the name of another node is looked up again.
@@ -131,6 +132,7 @@ impl Ground {
             clock: Arc::new(SystemClock),
             failpoints: settings::failpoints()?,
             registry: Arc::new(Registry::new(&host, &name, Default::default())),
+            memory: StateMemory::new(memory::for_state(&configuration)),
             seed,
         };
         let process = NodeProcess { node: NodeId(name), incarnation: NodeIncarnation(folder.incarnation()) };

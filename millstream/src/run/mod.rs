@@ -7,6 +7,7 @@
 //! - [`screen`], [`signals`], [`text`]: the terminal
 
 mod embedded;
+pub(crate) mod memory;
 mod progress;
 pub(crate) mod sample;
 pub(crate) mod screen;

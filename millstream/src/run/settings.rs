@@ -22,6 +22,7 @@ use millstream_runtime::job::placement::LoadBalance;
 use millstream_state::blob::{Location, S3Options, Stores};
 use millstream_state::failpoint::{self, Failpoints};
 
+use super::memory;
 use crate::error::{Error, Result};
 use crate::jobs::Job;
 use crate::stream::{Environment, Parameters};
@@ -112,6 +113,7 @@ pub(crate) fn launch(
         fold_lag: Some(configuration.get(&keys::STATE_FOLD_LAG).get()),
         balance: load_balance(configuration),
         cancellation: cancellation(configuration),
+        state_memory: memory::for_state(configuration),
         properties: properties(parameters),
         guard_output: true,
         failpoints: failpoints()?,

@@ -21,6 +21,7 @@ use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess, SubtaskIndex};
 use millstream_runtime::job::RestartOptions;
 use millstream_runtime::ports::PortError;
+use millstream_runtime::state::memory::StateMemory;
 use millstream_state::blob::{LocalBlobs, MemoryBlobs};
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
@@ -88,6 +89,7 @@ fn world(dir: &Path, name: &str) -> World {
         clock: Arc::new(SystemClock),
         failpoints: Failpoints::none(),
         registry: Arc::new(Registry::new("localhost", name, Default::default())),
+        memory: StateMemory::new(None),
         seed: 1,
     }
 }

@@ -114,6 +114,7 @@ fn exactly_once_holds_over_random_failures_of_many_seeds() {
             options.batch_rows = usize::try_from(random.below(60) + 2).expect("small");
             options.checkpoints.max_concurrent = u32::try_from(random.below(3) + 1).expect("small");
             options.fold_lag = [None, Some(1), Some(3)][usize::try_from(random.below(3)).expect("small")];
+            options.state_memory = [None, Some(0), Some(4_000)][usize::try_from(random.below(3)).expect("small")];
             let launched = start(&env, options).await;
             pour(&tap, 500, 10, 5).await;
             // A savepoint in between, unless the job is just restarting.

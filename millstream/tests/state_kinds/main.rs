@@ -28,7 +28,9 @@ fn in_turns(
     let last = parallelisms.len() - 1;
     for (round, parallelism) in parallelisms.iter().enumerate() {
         run(async {
-            let launched = start(&build(*parallelism), options(dir)).await;
+            // In every other round nothing is to stay in memory.
+            let options = LaunchOptions { state_memory: (round % 2 == 0).then_some(0), ..options(dir) };
+            let launched = start(&build(*parallelism), options).await;
             assert_eq!(launched.restored_from.is_some(), round > 0);
             step(round, &launched).await;
             if round < last {

@@ -14,6 +14,7 @@ use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess, VertexId};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::{BlobStore, Created};
+use millstream_runtime::state::memory::StateMemory;
 use millstream_state::blob::LocalBlobs;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
@@ -61,6 +62,7 @@ impl Ground {
             clock: Arc::new(SystemClock),
             failpoints: Failpoints::none(),
             registry: Arc::new(Registry::new("localhost", name, Default::default())),
+            memory: StateMemory::new(None),
             seed: 1,
         }
     }

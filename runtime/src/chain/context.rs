@@ -10,6 +10,7 @@ use crate::key_group::KeyGroup;
 use crate::ports::state::StateReader;
 use crate::ports::{Blocking, Clock, PortError, Waker};
 use crate::state::cut::{OperatorCut, OperatorState};
+use crate::state::memory::StateMemory;
 use crate::time::{MIN_TIMESTAMP, Timestamp};
 
 /// Position of an operator in its chain.
@@ -98,6 +99,8 @@ pub struct TaskInfo {
     pub batch_rows: usize,
     /// Bytes in a full batch that leaves the chain, whichever comes first.
     pub batch_bytes: usize,
+    /// What keyed state may take in memory, together with others of the process.
+    pub memory: Arc<StateMemory>,
     /// For connectors that read ahead.
     pub blocking: Arc<dyn Blocking>,
     /// The time of day.
@@ -130,6 +133,10 @@ pub struct ChainCounters {
     pub fired_timers: u64,
     /// The watermark last sent on.
     pub output_watermark: Option<Timestamp>,
+    /// What keyed state takes in memory, as it was looked at last; 0 without a limit.
+    pub state_bytes: u64,
+    /// Keyed state takes more than it may, and the local store has not got enough of it.
+    pub memory_short: bool,
 }
 
 /// Passed through every call of a chain.

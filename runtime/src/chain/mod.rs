@@ -23,11 +23,13 @@ pub mod timestamps;
 pub mod window;
 
 use std::any::Any;
+use std::sync::Arc;
 
 use crate::batch::Rows;
 use crate::element::{Barrier, Purpose};
-use crate::ids::CheckpointId;
+use crate::ids::{CheckpointId, CutNumber, OperatorUid};
 use crate::ports::PortError;
+use crate::ports::state::StateReader;
 use crate::time::Timestamp;
 
 pub use context::{ChainContext, OperatorSlot};
@@ -73,6 +75,14 @@ pub struct Completion {
     pub slot: OperatorSlot,
     /// What came out.
     pub result: Box<dyn Any + Send>,
+}
+
+/// What the local store has now.
+pub struct Folded<'a> {
+    /// The newest cut of this subtask in it.
+    pub cut: CutNumber,
+    /// Reads the keyed state of an operator.
+    pub reader: &'a dyn Fn(&OperatorUid) -> Arc<dyn StateReader>,
 }
 
 /// An operator in a chain, without the type of its records. The defaults pass everything on.
@@ -187,6 +197,14 @@ pub trait Stage: Send {
             Ok(Flow::Ready)
         });
         debug_assert!(visited.is_ok());
+    }
+
+    /// The local store has every cut up to one: keyed state that it has need not be in memory.
+    ///
+    /// # Errors
+    /// When the store holds states in another form than the program declares.
+    fn folded(&mut self, folded: &Folded<'_>, cx: &mut ChainContext) -> ChainResult {
+        self.consumers(&mut |consumer| consumer.folded(folded, cx))
     }
 
     /// Sets the flag while state is still being brought back: the segments it lies in must stay.

@@ -156,7 +156,8 @@ impl<K: Key, A: Aggregate> KeyedProcessFunction for WindowAggregate<K, A> {
 
     fn prefetch(&mut self, at: &KeyContext<K>, cause: Prefetch, wanted: &mut Wanted) {
         if let Prefetch::Record(Some(time)) | Prefetch::Timer(time) = cause {
-            self.state.0.table().missing(StateNumber(0), at, &self.windows.window(time).end, wanted);
+            let end = self.windows.window(time).end;
+            self.state.0.table_mut().missing(StateNumber(0), at, &end, wanted);
         }
     }
 }

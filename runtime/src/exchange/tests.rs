@@ -9,6 +9,7 @@ use crate::chain::context::TaskInfo;
 use crate::credit::CreditLimit;
 use crate::ids::{AttemptId, JobId, SubtaskIndex};
 use crate::ports::{Blocking, BlockingWork, Clock, Waker};
+use crate::state::memory::StateMemory;
 
 struct Inline;
 
@@ -38,6 +39,7 @@ fn context() -> ChainContext {
         watermark_floor: Vec::new(),
         batch_rows: 4,
         batch_bytes: 1 << 20,
+        memory: StateMemory::new(None),
         blocking: Arc::new(Inline),
         clock: Arc::new(Inline),
         waker: Waker::new(|| {}),

@@ -5,19 +5,21 @@
 //! can be fetched together. In memory a key is complete or absent: whoever works on a key has had all of it fetched.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Place;
 use std::ops::{Range, RangeBounds};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use super::cut::{Entries, KeyedSection};
-use super::encoding::{decode_value, push_entry};
+use super::encoding::push_entry;
+use super::heap::HeapEstimate;
 use super::table::{EPOCH, FRESH, KeyContext, StateValue, table_hash};
-use crate::key::{Key, KeyFormatError};
+use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber, Wanted};
+use crate::ports::state::StateNumber;
+
+mod residency;
 
 /// A value, or the tombstone of one.
 struct Cell<V> {
@@ -32,6 +34,8 @@ struct KeyMap<K, M, V> {
     key: K,
     /// The epoch of the last change of any cell.
     changed: u32,
+    /// It was asked for since eviction came by; only while the group is not resident.
+    used: bool,
     /// Cells that hold a value.
     live: usize,
     cells: BTreeMap<M, Cell<V>>,
@@ -41,8 +45,13 @@ struct Group<K, M, V> {
     table: HashTable<KeyMap<K, M, V>>,
     /// Every entry of the group is in the table.
     resident: bool,
+    /// Tombstones stay since this epoch until the local store has them, also when a cut has. Only then may the group cease
+    /// to be resident.
+    remembers_from: Option<u32>,
     /// What tells changes apart from what a cut has.
     tracking: Tracking,
+    /// The bucket at which eviction goes on.
+    hand: usize,
 }
 
 /// How changes of a group are tracked.
@@ -52,6 +61,8 @@ struct Tracking {
     changed: bool,
     /// Entries overwritten since the freeze, until that is encoded.
     frozen: Option<Entries>,
+    /// Cells of all keys.
+    cells: usize,
 }
 
 impl Tracking {
@@ -90,7 +101,8 @@ impl<K: Key, M: Key, V: StateValue> KeyMap<K, M, V> {
         mut wanted: impl FnMut(&M, &V) -> bool,
         mut change: impl FnMut(&mut V) -> bool,
     ) {
-        let Self { key, changed, live, cells } = self;
+        let Self { key, changed, live, cells, .. } = self;
+        let before = cells.len();
         cells.retain(|map_key, cell| {
             if !cell.value.as_ref().is_some_and(|value| wanted(map_key, value)) {
                 return true;
@@ -105,6 +117,7 @@ impl<K: Key, M: Key, V: StateValue> KeyMap<K, M, V> {
             cell.value = None;
             !was_fresh
         });
+        tracking.cells -= before - cells.len();
     }
 }
 
@@ -118,7 +131,7 @@ impl<K: Key, M: Key, V: StateValue> Group<K, M, V> {
         let map = match self.table.entry(hash, |map| map.key == *key, rehash) {
             Slot::Occupied(occupied) => occupied.into_mut(),
             Slot::Vacant(vacant) => {
-                let made = KeyMap { key: key.clone(), changed: 0, live: 0, cells: BTreeMap::new() };
+                let made = KeyMap { key: key.clone(), changed: 0, used: true, live: 0, cells: BTreeMap::new() };
                 vacant.insert(made).into_mut()
             }
         };
@@ -130,15 +143,23 @@ impl<K: Key, M: Key, V: StateValue> Group<K, M, V> {
 pub struct MapTable<K, M, V> {
     first_group: u16,
     groups: Vec<Group<K, M, V>>,
+    /// What an entry has on the heap.
+    heap: HeapEstimate,
 }
 
 impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// An empty, fully resident table for a range of key groups.
     #[must_use]
     pub fn new(groups: Range<u16>) -> Self {
-        let tracking = || Tracking { epoch: 1, changed: false, frozen: None };
-        let group = || Group { table: HashTable::new(), resident: true, tracking: tracking() };
-        Self { first_group: groups.start, groups: groups.map(|_| group()).collect() }
+        let group = || Group {
+            table: HashTable::new(),
+            resident: true,
+            remembers_from: None,
+            tracking: Tracking { epoch: 1, changed: false, frozen: None, cells: 0 },
+            hand: 0,
+        };
+        let heap = HeapEstimate::of::<(M, V)>();
+        Self { first_group: groups.start, groups: groups.map(|_| group()).collect(), heap }
     }
 
     /// Number of entries in memory.
@@ -208,7 +229,10 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         if let Some(cell) = cells.get_mut(&map_key) {
             tracking.touch(key, &map_key, cell);
         }
-        let cell = cells.entry(map_key).or_insert_with(|| Cell { changed: tracking.epoch | fresh, value: None });
+        let cell = cells.entry(map_key).or_insert_with(|| {
+            tracking.cells += 1;
+            Cell { changed: tracking.epoch | fresh, value: None }
+        });
         cell.value.get_or_insert_with(|| {
             *live += 1;
             default()
@@ -218,7 +242,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// Removes an entry and returns its value.
     pub fn remove(&mut self, at: &KeyContext<K>, map_key: &M) -> Option<V> {
         let slot = self.slot(at.group);
-        let Group { table, resident, tracking } = &mut self.groups[slot];
+        let Group { table, resident, tracking, .. } = &mut self.groups[slot];
         let mut occupied = table.find_entry(table_hash(at.hash, &()), |map| map.key == at.key).ok()?;
         let map = occupied.get_mut();
         let cell = map.cells.get_mut(map_key).filter(|cell| cell.value.is_some())?;
@@ -228,6 +252,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         map.live -= 1;
         if was_fresh {
             map.cells.remove(map_key);
+            tracking.cells -= 1;
         }
         tracking.note(&mut map.changed);
         if *resident && map.cells.is_empty() {
@@ -245,7 +270,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         change: impl FnMut(&mut V) -> bool,
     ) {
         let slot = self.slot(at.group);
-        let Group { table, resident, tracking } = &mut self.groups[slot];
+        let Group { table, resident, tracking, .. } = &mut self.groups[slot];
         let Ok(mut occupied) = table.find_entry(table_hash(at.hash, &()), |map| map.key == at.key) else { return };
         occupied.get_mut().revise(tracking, wanted, change);
         // An empty map says that there is nothing to fetch; when all is resident nobody asks.
@@ -274,7 +299,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         mut change: impl FnMut(&mut V) -> bool,
     ) {
         let slot = self.slot(group);
-        let Group { table, resident, tracking } = &mut self.groups[slot];
+        let Group { table, resident, tracking, .. } = &mut self.groups[slot];
         for index in buckets {
             let Some(map) = table.get_bucket_mut(index) else { continue };
             map.revise(tracking, |_, value| wanted(value), &mut change);
@@ -299,13 +324,13 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// # Panics
     /// When an earlier cut is not encoded yet: the caller finishes it first.
     pub fn freeze(&mut self) {
-        for Tracking { epoch, changed, frozen } in self.groups.iter_mut().map(|group| &mut group.tracking) {
+        for Tracking { epoch, changed, frozen, .. } in self.groups.iter_mut().map(|group| &mut group.tracking) {
             assert!(frozen.is_none(), "a cut begins only after the one before is encoded");
             if std::mem::take(changed) {
                 *frozen = Some(Entries::default());
             }
             *epoch += 1;
-            assert!(*epoch < FRESH, "two thousand million cuts in one attempt");
+            assert!(*epoch < EPOCH, "a thousand million cuts in one attempt");
         }
     }
 
@@ -315,11 +340,13 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// When a value refuses to be serialised.
     pub fn encode_group(&mut self, state: StateNumber, group: KeyGroup) -> Result<Option<KeyedSection>, PortError> {
         let slot = self.slot(group);
-        let Group { table, resident, tracking } = &mut self.groups[slot];
+        let Group { table, remembers_from, tracking, .. } = &mut self.groups[slot];
         let Some(mut entries) = tracking.frozen.take() else { return Ok(None) };
         let (frozen_epoch, mut outcome) = (tracking.epoch - 1, Ok(()));
+        let tombstones_stay = remembers_from.is_some();
         table.retain(|KeyMap { key, changed, cells, .. }| {
             if *changed >= frozen_epoch {
+                let before = cells.len();
                 cells.retain(|map_key, cell| {
                     if cell.changed & EPOCH != frozen_epoch {
                         return true;
@@ -328,61 +355,13 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
                     if let Err(error) = push_entry(&mut entries, (key, map_key), cell.value.as_ref()) {
                         outcome = Err(error);
                     }
-                    cell.value.is_some() || !*resident
+                    cell.value.is_some() || tombstones_stay
                 });
+                tracking.cells -= before - cells.len();
             }
-            !*resident || !cells.is_empty()
+            tombstones_stay || !cells.is_empty()
         });
         outcome.map(|()| (!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
-    }
-
-    /// Declares that the local store knows entries of every group that are not in memory.
-    pub fn begin_restore(&mut self) {
-        self.groups.iter_mut().for_each(|group| group.resident = false);
-    }
-
-    /// Adds the prefix of a key's entries if only the local store can tell about them.
-    pub fn missing(&self, state: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
-        let group = &self.groups[self.slot(at.group)];
-        if !group.resident && group.find(at).is_none() {
-            let mut key = Vec::with_capacity(24);
-            at.key.encode_key(&mut key);
-            wanted.prefixes.push(EntryAddress { state, group: at.group, key });
-        }
-    }
-
-    /// Puts a stored entry into memory unless a newer version or a tombstone is there.
-    ///
-    /// # Errors
-    /// When the bytes are not of this table's types.
-    pub fn load(&mut self, group: KeyGroup, key_bytes: &[u8], value_bytes: &[u8]) -> Result<(), PortError> {
-        let mut input = key_bytes;
-        let wrong_key = |error: KeyFormatError| PortError::fix_input(error.to_string());
-        let key = K::decode_key(&mut input).map_err(wrong_key)?;
-        let map_key = M::decode_key(&mut input).map_err(wrong_key)?;
-        if !input.is_empty() {
-            return Err(wrong_key(KeyFormatError));
-        }
-        let slot = self.slot(group);
-        let (map, _) = self.groups[slot].find_or_make(&key, table_hash(key.key_hash(), &()));
-        if let Place::Vacant(vacant) = map.cells.entry(map_key) {
-            vacant.insert(Cell { changed: 0, value: Some(decode_value(value_bytes)?) });
-            map.live += 1;
-        }
-        Ok(())
-    }
-
-    /// Declares that every entry of the group is in memory now.
-    pub fn finish_restore(&mut self, group: KeyGroup) {
-        let slot = self.slot(group);
-        let Group { table, resident, tracking } = &mut self.groups[slot];
-        *resident = true;
-        // Tombstones that a cut has already are no longer needed to hide what the store says.
-        let oldest_needed = if tracking.frozen.is_some() { tracking.epoch - 1 } else { tracking.epoch };
-        table.retain(|map| {
-            map.cells.retain(|_, cell| cell.value.is_some() || cell.changed & EPOCH >= oldest_needed);
-            !map.cells.is_empty()
-        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::state::{EntryAddress, Wanted};
 
 const GROUPS: u16 = 3;
 type MapOfMaps = BTreeMap<u64, BTreeMap<i16, u32>>;

@@ -2,14 +2,21 @@
 //!
 //! - [`cut`]: what one barrier took from one subtask; [`entries`]: the entries in it, encoded
 //! - [`table`], [`map_table`]: the working set of one keyed state
+//! - [`memory`]: what all of them may hold in memory; [`pressure`]: what a subtask does when that is too little
 //! - [`keyed`], [`operator`], [`timers`]: states as functions hold them
 
 pub mod cut;
 mod encoding;
 pub mod entries;
+mod heap;
 pub mod keyed;
 pub mod map_table;
+pub mod memory;
 pub mod operator;
+pub mod pressure;
 pub mod table;
 pub mod timers;
 mod tombstones;
+
+#[cfg(test)]
+mod eviction_tests;

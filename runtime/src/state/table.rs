@@ -7,17 +7,19 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cut::{Entries, KeyedSection};
-use super::encoding::{decode_value, push_entry};
+use super::encoding::push_entry;
+use super::heap::HeapEstimate;
 use super::tombstones::Tombstones;
 use crate::key::{Key, KeyHash};
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
-use crate::ports::state::{EntryAddress, StateNumber, Wanted};
+use crate::ports::state::StateNumber;
+
+mod residency;
 
 /// A value that can be state.
 pub trait StateValue: Serialize + DeserializeOwned + Send + 'static {}
@@ -59,12 +61,15 @@ const PREFETCH_ABOVE: usize = 32_768;
 
 /// Set while no cut contains the entry: deleting it needs no tombstone.
 pub(super) const FRESH: u32 = 1 << 31;
-pub(super) const EPOCH: u32 = FRESH - 1;
+/// Set when the entry was asked for since eviction came by; only while a table is not resident.
+const USED: u32 = 1 << 30;
+/// The epoch of the last change.
+pub(super) const EPOCH: u32 = USED - 1;
 
 struct Entry<N, K, V> {
     namespace: N,
     key: K,
-    /// The epoch of the last change, and [`FRESH`].
+    /// The epoch of the last change, [`FRESH`] and [`USED`].
     changed: u32,
     value: V,
 }
@@ -73,14 +78,18 @@ struct Group<N, K, V> {
     table: HashTable<Entry<N, K, V>>,
     /// Tombstones of this epoch.
     deleted: Tombstones<N, K>,
-    /// Tombstones whose entries the local store may still serve, while the group is not resident.
+    /// Tombstones whose entries the local store may still serve, while that matters.
     hidden: Tombstones<N, K>,
     /// Every entry of the group is in the table: a miss is an answer.
     resident: bool,
+    /// All deletions since this epoch are in `hidden`. Only then may a group cease to be resident.
+    remembers_from: Option<u32>,
     changed: bool,
     frozen: Option<Box<Frozen<N, K>>>,
     /// Encoded bytes of the last cut: the next is probably about as large.
     last_cut_bytes: usize,
+    /// The bucket at which eviction goes on.
+    hand: usize,
 }
 
 impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
@@ -89,8 +98,7 @@ impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
     #[inline(never)]
     fn insert(&mut self, hash: u64, at: &KeyContext<K>, namespace: &N, epoch: u32, value: V) -> usize {
         let mut fresh = if self.resident { FRESH } else { 0 };
-        self.hidden.remove(hash, namespace, &at.key);
-        if self.deleted.remove(hash, namespace, &at.key)
+        if self.hidden.remove(hash, namespace, &at.key) | self.deleted.remove(hash, namespace, &at.key)
             || self.frozen.as_ref().is_some_and(|frozen| frozen.deleted.contains(hash, namespace, &at.key))
         {
             fresh = 0;
@@ -104,11 +112,11 @@ impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
 
 impl<N: Key, K: Key, V> Group<N, K, V> {
     /// Puts a tombstone in the place of an entry that some cut may have.
-    fn bury(&mut self, hash: u64, namespace: &N, key: &K) {
-        if !self.resident {
-            self.hidden.insert(hash, namespace, key);
+    fn bury(&mut self, hash: u64, namespace: &N, key: &K, epoch: u32) {
+        if self.remembers_from.is_some() {
+            self.hidden.insert(hash, namespace, key, epoch);
         }
-        self.deleted.insert(hash, namespace, key);
+        self.deleted.insert(hash, namespace, key, epoch);
     }
 }
 
@@ -131,6 +139,8 @@ pub struct StateTable<N, K, V> {
     asked: u32,
     /// Look-ups since then.
     lookups: Cell<u32>,
+    /// What an entry has on the heap.
+    heap: HeapEstimate,
 }
 
 impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
@@ -142,9 +152,11 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             deleted: Tombstones::default(),
             hidden: Tombstones::default(),
             resident: true,
+            remembers_from: None,
             changed: false,
             frozen: None,
             last_cut_bytes: 0,
+            hand: 0,
         };
         Self {
             first_group: groups.start,
@@ -153,6 +165,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             hints: Vec::new(),
             asked: 0,
             lookups: Cell::new(0),
+            heap: HeapEstimate::of::<(N, K, V)>(),
         }
     }
 
@@ -257,7 +270,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let was_fresh = entry.changed & FRESH != 0 && entry.changed & EPOCH == self.epoch;
         touch(&mut entry, self.epoch, &mut group.frozen, &mut group.changed);
         if !was_fresh {
-            group.bury(hash, namespace, &at.key);
+            group.bury(hash, namespace, &at.key, self.epoch);
         }
         Some(entry.value)
     }
@@ -281,7 +294,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
         let group = &mut self.groups[slot];
         for index in buckets {
             let Some(entry) = group.table.get_bucket_mut(index).filter(|entry| wanted(&entry.value)) else { continue };
-            let was_fresh = entry.changed == epoch | FRESH;
+            let was_fresh = entry.changed & !USED == epoch | FRESH;
             touch(entry, epoch, &mut group.frozen, &mut group.changed);
             if change(&mut entry.value) {
                 continue;
@@ -289,7 +302,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             let Ok(occupied) = group.table.get_bucket_entry(index) else { continue };
             let (Entry { namespace, key, .. }, _) = occupied.remove();
             if !was_fresh {
-                group.bury(table_hash(key.key_hash(), &namespace), &namespace, &key);
+                group.bury(table_hash(key.key_hash(), &namespace), &namespace, &key, epoch);
             }
         }
     }
@@ -315,7 +328,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             }
         }
         self.epoch += 1;
-        assert!(self.epoch < FRESH, "two thousand million cuts in one attempt");
+        assert!(self.epoch < EPOCH, "a thousand million cuts in one attempt");
     }
 
     /// Whether the group still has to be encoded.
@@ -339,78 +352,11 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             push_entry(&mut entries, (&entry.namespace, &entry.key), Some(&entry.value))?;
             entry.changed = frozen_epoch;
         }
-        for (namespace, key) in deleted.iter() {
+        for (namespace, key, _) in deleted.iter() {
             push_entry::<_, _, V>(&mut entries, (namespace, key), None)?;
         }
         cell.last_cut_bytes = entries.as_bytes().len();
         Ok((!entries.is_empty()).then_some(KeyedSection { state, group, entries }))
-    }
-
-    /// Declares that the local store knows entries of every group that are not in memory.
-    pub fn begin_restore(&mut self) {
-        for group in &mut self.groups {
-            group.resident = false;
-        }
-    }
-
-    /// Whether a miss in this group may be in the local store.
-    #[must_use]
-    pub fn is_resident(&self, group: KeyGroup) -> bool {
-        self.groups[self.slot(group)].resident
-    }
-
-    /// Whether every group is resident.
-    #[must_use]
-    pub fn is_fully_resident(&self) -> bool {
-        self.groups.iter().all(|group| group.resident)
-    }
-
-    /// Adds the address of an entry that only the local store can tell about.
-    pub fn missing(&self, state: StateNumber, at: &KeyContext<K>, namespace: &N, wanted: &mut Wanted) {
-        let group = &self.groups[self.slot(at.group)];
-        if group.resident || self.get(at, namespace).is_some() {
-            return;
-        }
-        if !group.hidden.contains(table_hash(at.hash, namespace), namespace, &at.key) {
-            wanted.entries.push(EntryAddress { state, group: at.group, key: encoded(namespace, &at.key) });
-        }
-    }
-
-    /// Puts a stored entry into memory unless a newer version or a tombstone is there.
-    ///
-    /// # Errors
-    /// When the bytes are not of this table's types.
-    pub fn load(&mut self, group: KeyGroup, key_bytes: &[u8], value_bytes: &[u8]) -> Result<(), PortError> {
-        let mut input = key_bytes;
-        let wrong_key = |error: crate::key::KeyFormatError| PortError::fix_input(error.to_string());
-        let namespace = N::decode_key(&mut input).map_err(wrong_key)?;
-        let key = K::decode_key(&mut input).map_err(wrong_key)?;
-        if !input.is_empty() {
-            return Err(wrong_key(crate::key::KeyFormatError));
-        }
-        let slot = self.slot(group);
-        let cell = &mut self.groups[slot];
-        let hash = table_hash(key.key_hash(), &namespace);
-        if cell.hidden.contains(hash, &namespace, &key) {
-            return Ok(());
-        }
-        let found = cell.table.entry(
-            hash,
-            |entry| entry.key == key && entry.namespace == namespace,
-            |entry| table_hash(entry.key.key_hash(), &entry.namespace),
-        );
-        if let Slot::Vacant(vacant) = found {
-            let value = decode_value(value_bytes)?;
-            vacant.insert(Entry { namespace, key, changed: 0, value });
-        }
-        Ok(())
-    }
-
-    /// Declares that every entry of the group is in memory now.
-    pub fn finish_restore(&mut self, group: KeyGroup) {
-        let slot = self.slot(group);
-        self.groups[slot].resident = true;
-        self.groups[slot].hidden = Tombstones::default();
     }
 }
 
@@ -465,13 +411,6 @@ fn save_and_stamp<N: Key, K: Key, V: StateValue>(
     }
     entry.changed = epoch;
     *changed = true;
-}
-
-fn encoded<N: Key, K: Key>(namespace: &N, key: &K) -> Vec<u8> {
-    let mut out = Vec::with_capacity(24);
-    namespace.encode_key(&mut out);
-    key.encode_key(&mut out);
-    out
 }
 
 #[cfg(test)]

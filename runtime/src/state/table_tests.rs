@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ports::state::Wanted;
 
 const GROUPS: u16 = 4;
 

@@ -122,8 +122,28 @@ impl<K: Key> Table<K> for Timers<K> {
         self.table.finish_restore(group);
     }
 
-    fn missing(&self, _number: StateNumber, _at: &KeyContext<K>, _wanted: &mut Wanted) {
+    fn missing(&mut self, _number: StateNumber, _at: &KeyContext<K>, _wanted: &mut Wanted) {
         // Timers are loaded before the first row is processed.
+    }
+
+    fn is_resident(&self, group: KeyGroup) -> bool {
+        self.table.is_resident(group)
+    }
+
+    fn remember(&mut self) {}
+
+    fn forget(&mut self, durable: u32) {
+        self.table.forget(durable);
+    }
+
+    fn evict(&mut self, _group: KeyGroup, _durable: u32) -> usize {
+        // What fires next is found in memory; timers are small.
+        0
+    }
+
+    fn memory(&mut self) -> usize {
+        // Nodes of a B-tree are two thirds full.
+        self.table.memory() + self.queue.len() * size_of::<(Timestamp, K)>() * 3 / 2
     }
 
     fn freeze(&mut self) {

@@ -17,6 +17,7 @@ use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, N
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
 use millstream_runtime::job::JobStatus;
 use millstream_runtime::membership;
+use millstream_runtime::state::memory::StateMemory;
 use millstream_state::failpoint::Failpoints;
 use millstream_state::local::NodeFolder;
 use millstream_state::log::{Leader, TerminalState, WriterNonce};
@@ -127,6 +128,7 @@ impl Process {
             clock: Arc::new(SimulatedClock(site.trace.time().clone())),
             failpoints: site.failpoints(process.incarnation),
             registry: Arc::new(Registry::new("simulated", &name, Default::default())),
+            memory: StateMemory::new(None),
             seed: random.next_number(),
         };
         Ok(Self { site, process, folder, world, stopwatch })

@@ -80,7 +80,11 @@ pub fn segments_to_fold(record: &GroupRecord, group: KeyGroup, chain: &[SegmentR
     let last = record.segment?;
     let is_last =
         |segment: &SegmentRef| segment.key_groups.contains(&group.0) && (segment.attempt, segment.cuts.1) == last;
-    chain.iter().position(is_last).map(|index| index + 1)
+    let at = chain.iter().position(is_last)?;
+    // A compaction has perhaps split it by key groups: what is beside it, of the same cuts, has nothing of this group.
+    let pieces =
+        chain[at..].iter().take_while(|piece| (piece.attempt, piece.cuts) == (chain[at].attempt, chain[at].cuts));
+    Some(at + pieces.count())
 }
 
 /// The right of one attempt to change the local state of a job. Cheap to clone.

@@ -277,6 +277,14 @@ fn each_key_group_records_what_it_stands_at() {
         assert_eq!(segments_to_fold(&record, KeyGroup(group), &chain), Some(1));
         assert_eq!(segments_to_fold(&record, KeyGroup(group), &chain[1..]), None, "compacted away: load anew");
         assert_eq!(segments_to_fold(&record, KeyGroup(9), &chain), None, "another subtask's cut");
+        let piece = |key_groups| millstream_runtime::checkpoint::manifest::SegmentRef {
+            key_groups,
+            ..segments[0].reference().clone()
+        };
+        let split = [piece(0..1), piece(1..3), next.reference().clone()];
+        let has_it = split[..2].iter().any(|piece| piece.key_groups.contains(&group));
+        let lacks = segments_to_fold(&record, KeyGroup(group), &split);
+        assert_eq!(lacks, has_it.then_some(2), "a compaction has split it: all groups lack the same");
     }
     assert_eq!(store.position(&uid(), KeyGroup(4)).expect("reads"), None);
 }

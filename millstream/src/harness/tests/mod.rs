@@ -6,6 +6,7 @@ mod aggregates;
 mod backpressure;
 mod broadcast;
 mod declarations;
+mod evicted;
 mod half_fired;
 mod lifecycle;
 mod partitioning;
@@ -26,11 +27,12 @@ fn environment(parallelism: u32) -> Environment {
     Environment::new("test", parallelism, Parameters::default())
 }
 
-/// Small batches, one credit: everything that can wait does.
+/// Small batches, one credit: everything that can wait does. With every other seed nothing is to stay in memory either.
 fn tight(seed: u64) -> HarnessOptions {
     HarnessOptions {
         batch_rows: 2,
         credit: CreditLimit { batches: 1, bytes: 1 << 20 },
+        state_memory: (seed % 2 == 1).then_some(0),
         seed,
         ..HarnessOptions::default()
     }

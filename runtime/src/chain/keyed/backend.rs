@@ -1,9 +1,11 @@
 //! The states and timers of one keyed operator: declares them, takes cuts, and brings back from the local store what
-//! a restarted subtask needs: timers first, the entries of a batch on demand, everything else in the background.
+//! a restarted subtask needs: timers first, the entries of a batch on demand, everything else in the background. What
+//! leaves memory, and whether it comes back, is decided in `residency`.
 
 use std::sync::Arc;
 
 use super::function::StateVisitor;
+use super::residency::Residency;
 use crate::chain::{ChainContext, Completion, Flow, OperatorSlot};
 use crate::ids::OperatorUid;
 use crate::key::Key;
@@ -23,8 +25,8 @@ enum Answer {
     Timers(Result<Vec<Scanned>, PortError>),
     /// The entries that a batch waits for.
     Fetched(Result<Vec<Scanned>, PortError>),
-    /// One key group, all states.
-    Group(KeyGroup, Result<Vec<Scanned>, PortError>),
+    /// One key group, all states; `None` when there is no room for it.
+    Group(KeyGroup, Result<Option<Vec<Scanned>>, PortError>),
 }
 
 /// Visits the states of the function that owns the backend.
@@ -33,17 +35,15 @@ pub type VisitStates<'a, K> = &'a mut dyn FnMut(StateVisitor<'_, K>);
 /// States and timers of one operator in one subtask.
 pub struct KeyedBackend<K> {
     uid: OperatorUid,
-    slot: OperatorSlot,
+    pub(super) slot: OperatorSlot,
     /// Event-time timers.
     pub event_timers: Timers<K>,
     /// Processing-time timers.
     pub processing_timers: Timers<K>,
-    declarations: Vec<StateDeclaration>,
-    reader: Option<Arc<dyn StateReader>>,
+    pub(super) declarations: Vec<StateDeclaration>,
     timers_loaded: bool,
-    fetching: bool,
-    /// The next key group of the background scan.
-    scan_next: u16,
+    pub(super) fetching: bool,
+    pub(super) residency: Residency,
     /// The next key group to encode; the end when the cut is complete.
     encode_next: u16,
 }
@@ -70,11 +70,10 @@ impl<K: Key> KeyedBackend<K> {
             declarations: Vec::new(),
             timers_loaded: reader.is_none(),
             fetching: false,
-            scan_next: groups.start,
             encode_next: groups.end,
-            reader,
+            residency: Residency::new(reader, cx),
         };
-        let (restoring, mut declarations) = (backend.reader.is_some(), Vec::new());
+        let (restoring, mut declarations) = (backend.is_partial(), Vec::new());
         visit(&mut |state| state.backing().attach(groups.clone()));
         backend.each(visit, &mut |number, state| {
             if restoring {
@@ -82,7 +81,7 @@ impl<K: Key> KeyedBackend<K> {
             }
             declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
         });
-        if let Some(reader) = &backend.reader {
+        if let Some(reader) = backend.residency.reader() {
             reader.declare(&declarations)?;
         }
         backend.declarations = declarations;
@@ -90,7 +89,11 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// Calls `act` with every state of the function, then with the timers, each with its number.
-    fn each(&mut self, visit: VisitStates<'_, K>, act: &mut dyn FnMut(StateNumber, &mut dyn StateBacking<K>)) {
+    pub(super) fn each(
+        &mut self,
+        visit: VisitStates<'_, K>,
+        act: &mut dyn FnMut(StateNumber, &mut dyn StateBacking<K>),
+    ) {
         let mut number = 0;
         visit(&mut |state| {
             act(StateNumber(number), state.backing());
@@ -102,14 +105,14 @@ impl<K: Key> KeyedBackend<K> {
 
     /// Starts bringing back what was stored.
     pub fn open(&mut self, cx: &mut ChainContext) {
-        let Some(reader) = self.reader.clone() else { return };
+        let Some(reader) = self.residency.reader() else { return };
         let count = self.declarations.len();
         let timers = [self.declarations[count - 2].number, self.declarations[count - 1].number];
         let groups = cx.task.key_groups.clone();
         cx.start(self.slot, move || {
             let of_group = |group| timers.map(|state| whole(state, KeyGroup(group)));
             let prefixes: Vec<_> = groups.flat_map(of_group).collect();
-            Answer::Timers(scan(&*reader, &prefixes))
+            Answer::Timers(scan(&*reader, &prefixes, usize::MAX).map(Option::unwrap_or_default))
         });
     }
 
@@ -122,12 +125,12 @@ impl<K: Key> KeyedBackend<K> {
     /// Whether entries may have to be fetched before rows are processed.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.reader.is_some()
+        self.residency.partial
     }
 
     /// Fetches entries; `Ready` when there is nothing to fetch.
     pub fn fetch(&mut self, wanted: Wanted, cx: &mut ChainContext) -> Flow {
-        let Some(reader) = self.reader.clone() else { return Flow::Ready };
+        let Some(reader) = self.residency.reader() else { return Flow::Ready };
         let Wanted { mut entries, mut prefixes } = wanted;
         if entries.is_empty() && prefixes.is_empty() {
             return Flow::Ready;
@@ -168,7 +171,7 @@ impl<K: Key> KeyedBackend<K> {
                 if let Some(time) = self.processing_timers.earliest() {
                     cx.wake_at(time);
                 }
-                self.scan_on(cx);
+                self.scan_on(visit, cx);
             }
             Answer::Fetched(fetched) => {
                 for (number, group, entries) in fetched? {
@@ -177,28 +180,28 @@ impl<K: Key> KeyedBackend<K> {
                 self.fetching = false;
             }
             Answer::Group(group, scanned) => {
-                for (number, group, entries) in scanned? {
+                let scanned = scanned?;
+                let fits = scanned.is_some();
+                for (number, group, entries) in scanned.unwrap_or_default() {
                     self.load(visit, number, group, &entries)?;
                 }
-                visit(&mut |state| state.backing().entries().finish_restore(group));
-                self.scan_on(cx);
+                self.scanned(group, fits, visit, cx);
             }
         }
         Ok(())
     }
 
-    /// Scans the next key group in the background; with the last one the local store is no longer needed.
-    fn scan_on(&mut self, cx: &mut ChainContext) {
-        let Some(reader) = self.reader.clone() else { return };
-        if self.scan_next >= cx.task.key_groups.end {
-            self.reader = None;
-            return;
-        }
-        let group = KeyGroup(self.scan_next);
-        self.scan_next += 1;
+    /// Starts the scan of a whole key group, of at most so many bytes.
+    pub(super) fn start_scan(
+        &self,
+        group: KeyGroup,
+        budget: usize,
+        reader: Arc<dyn StateReader>,
+        cx: &mut ChainContext,
+    ) {
         let states = &self.declarations[..self.declarations.len() - 2];
         let prefixes: Vec<_> = states.iter().map(|declared| whole(declared.number, group)).collect();
-        cx.start(self.slot, move || Answer::Group(group, scan(&*reader, &prefixes)));
+        cx.start(self.slot, move || Answer::Group(group, scan(&*reader, &prefixes, budget)));
     }
 
     fn load(
@@ -227,6 +230,7 @@ impl<K: Key> KeyedBackend<K> {
     /// Begins a cut.
     pub fn freeze(&mut self, visit: VisitStates<'_, K>, cx: &mut ChainContext) {
         self.each(visit, &mut |_, state| state.entries().freeze());
+        self.residency.frozen(cx.cut_number);
         self.encode_next = cx.task.key_groups.start;
         cx.cut.operator(&self.uid).declarations.clone_from(&self.declarations);
     }
@@ -256,13 +260,23 @@ fn whole(state: StateNumber, group: KeyGroup) -> EntryAddress {
     EntryAddress { state, group, key: Vec::new() }
 }
 
-fn scan(reader: &dyn StateReader, prefixes: &[EntryAddress]) -> Result<Vec<Scanned>, PortError> {
-    let mut sections: Vec<Scanned> = Vec::new();
-    reader.scan(prefixes, &mut |found, key, value| {
+/// Everything below the prefixes; `None` when it is more than so many bytes. A part of it would be of no use: a map has to be
+/// complete.
+fn scan(reader: &dyn StateReader, prefixes: &[EntryAddress], budget: usize) -> Result<Option<Vec<Scanned>>, PortError> {
+    let (mut sections, mut bytes, mut full): (Vec<Scanned>, _, _) = (Vec::new(), 0, false);
+    let outcome = reader.scan(prefixes, &mut |found, key, value| {
+        bytes += key.len() + value.len();
+        full = bytes > budget;
+        if full {
+            return Err(PortError::retry("there is no room for more"));
+        }
         section(&mut sections, found).push(key, Some(value));
         Ok(())
-    })?;
-    Ok(sections)
+    });
+    if full {
+        return Ok(None);
+    }
+    outcome.map(|()| Some(sections))
 }
 
 fn fetch(
@@ -270,7 +284,8 @@ fn fetch(
     addresses: &[EntryAddress],
     prefixes: &[EntryAddress],
 ) -> Result<Vec<Scanned>, PortError> {
-    let mut sections = if prefixes.is_empty() { Vec::new() } else { scan(reader, prefixes)? };
+    let mut sections =
+        if prefixes.is_empty() { Vec::new() } else { scan(reader, prefixes, usize::MAX)?.unwrap_or_default() };
     if !addresses.is_empty() {
         for (address, value) in addresses.iter().zip(reader.fetch(addresses)?) {
             if let Some(value) = value {

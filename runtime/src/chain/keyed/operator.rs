@@ -8,7 +8,7 @@ use crate::chain::head::TwoInputs;
 use crate::chain::held::HeldRows;
 use crate::chain::output::Outputs;
 use crate::chain::process::{restore_states, snapshot_states};
-use crate::chain::{ChainContext, ChainResult, Collector, Completion, Flow, OperatorSlot, Stage};
+use crate::chain::{ChainContext, ChainResult, Collector, Completion, Flow, Folded, OperatorSlot, Stage};
 use crate::element::{Barrier, Purpose};
 use crate::ids::{CheckpointId, OperatorUid};
 use crate::key::Key;
@@ -25,8 +25,11 @@ const LOOK_AHEAD: usize = 128;
 /// What waits behind the cursor, in the order in which it goes on.
 struct Held<I> {
     rows: Option<HeldRows<I>>,
-    /// The entries of the held rows are in memory.
+    /// The entries of the held rows are in memory, as far as there are any.
     rows_fetched: bool,
+    /// So are those of the event-time timers that fire next, and of the processing-time timers.
+    event_fetched: bool,
+    processing_fetched: bool,
     /// A watermark whose timers have not all fired: it is passed on after the last.
     watermark: Option<Timestamp>,
     /// Processing time up to which timers have to fire.
@@ -84,6 +87,8 @@ where
         let held = Held {
             rows: HeldRows::restore(&restored.operator_states)?,
             rows_fetched: false,
+            event_fetched: false,
+            processing_fetched: false,
             watermark: None,
             processing_time: None,
             idle: None,
@@ -98,6 +103,10 @@ where
     fn run(&mut self, cx: &mut ChainContext) -> ChainResult {
         if self.backend.is_waiting() {
             return Ok(Flow::Waiting);
+        }
+        if self.backend.take_evicted() {
+            let Held { rows_fetched, event_fetched, processing_fetched, .. } = &mut self.held;
+            (*rows_fetched, *event_fetched, *processing_fetched) = (false, false, false);
         }
         let mut flow = self.run_rows(cx)?;
         if flow.is_ready() && self.held.processing_time.is_some() {
@@ -207,13 +216,14 @@ where
     fn run_watermark(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Some(watermark) = self.held.watermark else { return Ok(Flow::Ready) };
         self.now_ms = cx.task.clock.now_ms();
-        if self.backend.is_partial() {
+        if self.backend.is_partial() && !std::mem::replace(&mut self.held.event_fetched, true) {
             let due: Vec<_> = self.backend.event_timers.due(watermark, cx.task.batch_rows).collect();
             let flow = self.fetch_timers(&due, cx);
             if !flow.is_ready() {
                 return Ok(flow);
             }
         }
+        self.held.event_fetched = false;
         for _ in 0..cx.task.batch_rows {
             let Some((time, at)) = self.backend.event_timers.pop_due(watermark) else { break };
             // Each timer sees the time it stands for, as if watermarks came one by one.
@@ -237,13 +247,14 @@ where
     fn run_processing_timers(&mut self, cx: &mut ChainContext) -> ChainResult {
         let Some(now_ms) = self.held.processing_time else { return Ok(Flow::Ready) };
         self.now_ms = now_ms;
-        if self.backend.is_partial() {
+        if self.backend.is_partial() && !std::mem::replace(&mut self.held.processing_fetched, true) {
             let due: Vec<_> = self.backend.processing_timers.due(now_ms, cx.task.batch_rows).collect();
             let flow = self.fetch_timers(&due, cx);
             if !flow.is_ready() {
                 return Ok(flow);
             }
         }
+        self.held.processing_fetched = false;
         for _ in 0..cx.task.batch_rows {
             let Some((time, at)) = self.backend.processing_timers.pop_due(now_ms) else { break };
             self.fire(time, &at, cx)?;
@@ -369,8 +380,15 @@ where
         self.outputs.consumers(&mut |consumer| consumer.checkpoint_complete(checkpoint, purpose, cx))
     }
 
+    fn folded(&mut self, folded: &Folded<'_>, cx: &mut ChainContext) -> ChainResult {
+        let Self { uid, function, backend, .. } = self;
+        let reader = (folded.reader)(uid);
+        backend.folded(folded.cut, reader, &mut |visit| function.states(visit), cx)?;
+        self.outputs.consumers(&mut |consumer| consumer.folded(folded, cx))
+    }
+
     fn restoring(&mut self, flag: &mut bool) {
-        *flag |= self.backend.is_partial();
+        *flag |= self.backend.is_restoring();
         let visited = self.outputs.consumers(&mut |consumer| {
             consumer.restoring(flag);
             Ok(Flow::Ready)
@@ -402,6 +420,8 @@ where
     S: Fn(&F::In) -> F::Key + Send,
 {
     fn push(&mut self, rows: Rows<F::In>, cx: &mut ChainContext) -> ChainResult {
+        let Self { function, backend, .. } = self;
+        backend.relieve(&mut |visit| function.states(visit), cx);
         self.held.rows = Some(HeldRows::new(rows));
         self.held.rows_fetched = false;
         self.run(cx)

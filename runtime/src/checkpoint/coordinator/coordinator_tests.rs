@@ -486,3 +486,14 @@ fn only_plain_checkpoints_one_at_a_time_may_overtake() {
         assert_eq!(options.overtaking(Purpose::Checkpoint), Overtaking::Never);
     }
 }
+
+#[test]
+fn a_checkpoint_that_is_waited_for_comes_early_but_not_before_the_pause() {
+    let mut driver = Driver::start(Options { min_pause_ms: 300, ..every_second() });
+    for (now_ms, comes) in [(100, &[1][..]), (150, &[])] {
+        driver.coordinator.hastened(subtask(2), attempt(0), now_ms, &mut driver.out);
+        assert_eq!(started(&driver.commands()), comes, "one at a time");
+    }
+    driver.complete(1, 200);
+    assert_eq!((started(&driver.tick(499)), started(&driver.tick(500))), (vec![], vec![2]), "right behind the pause");
+}

@@ -6,7 +6,7 @@ use super::command::{Command, Request, RequestError};
 use super::pending::{Pending, Phase, is_exclusive};
 use super::{Coordinator, Running};
 use crate::element::Purpose;
-use crate::ids::CheckpointId;
+use crate::ids::{AttemptId, CheckpointId, SubtaskId};
 
 /// A checkpoint to be started.
 struct Start {
@@ -40,6 +40,15 @@ impl Coordinator {
         }
         self.queue.push_back(request);
         self.advance(now_ms, out);
+    }
+
+    /// A subtask of a deployment waits for a checkpoint: the next periodic one starts as soon as none is in its way and the
+    /// pause is over. In a job without periodic checkpoints nothing follows.
+    pub fn hastened(&mut self, subtask: SubtaskId, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) {
+        if self.running.as_ref().is_some_and(|running| running.attempt_of(subtask) == Some(attempt)) {
+            self.next_periodic_ms = self.next_periodic_ms.min(now_ms);
+            self.advance(now_ms, out);
+        }
     }
 
     /// Whether a stop waits, or a stop or the final checkpoint is pending.

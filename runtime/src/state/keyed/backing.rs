@@ -38,8 +38,19 @@ pub trait Table<K>: Send {
     fn load(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<(), PortError>;
     /// All entries of the group have been loaded.
     fn finish_restore(&mut self, group: KeyGroup);
-    /// Adds what only the local store can tell about the key.
-    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted);
+    /// Adds what only the local store can tell about the key. What is in memory counts as used.
+    fn missing(&mut self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted);
+    /// Whether everything of a group is in memory.
+    fn is_resident(&self, group: KeyGroup) -> bool;
+    /// From here on deletions are remembered until the local store has them, as [`evict`](Self::evict) needs.
+    fn remember(&mut self);
+    /// The local store has everything up to the end of an epoch, the number of a freeze. Nothing may be on its way from it.
+    fn forget(&mut self, durable: u32);
+    /// Evicts entries of a group that the local store has, which is everything up to the end of an epoch, and answers how many
+    /// bytes are free now. Nothing may be on its way from it.
+    fn evict(&mut self, group: KeyGroup, durable: u32) -> usize;
+    /// About how many bytes it takes in memory.
+    fn memory(&mut self) -> usize;
     /// Looks up keys that will be worked on next, side by side; only states with one entry per key can.
     fn look_ahead(&mut self, _keys: &[KeyContext<K>]) {}
     /// Time has passed, and so many records come now: entries that have expired may be removed. For every batch once.

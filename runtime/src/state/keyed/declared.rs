@@ -105,10 +105,30 @@ impl<N: Key, K: Key, V: StateValue> Table<K> for StateTable<N, K, V> {
         self.finish_restore(group);
     }
 
-    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
+    fn missing(&mut self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
         if let Some(namespace) = no_namespace() {
             self.missing(number, at, &namespace, wanted);
         }
+    }
+
+    fn is_resident(&self, group: KeyGroup) -> bool {
+        self.is_resident(group)
+    }
+
+    fn remember(&mut self) {
+        self.remember();
+    }
+
+    fn forget(&mut self, durable: u32) {
+        self.forget(durable);
+    }
+
+    fn evict(&mut self, group: KeyGroup, durable: u32) -> usize {
+        self.evict(group, durable)
+    }
+
+    fn memory(&mut self) -> usize {
+        self.memory()
     }
 
     fn look_ahead(&mut self, keys: &[KeyContext<K>]) {
@@ -139,8 +159,28 @@ impl<K: Key, M: Key, V: StateValue> Table<K> for MapTable<K, M, V> {
         self.finish_restore(group);
     }
 
-    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
+    fn missing(&mut self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
         self.missing(number, at, wanted);
+    }
+
+    fn is_resident(&self, group: KeyGroup) -> bool {
+        self.is_resident(group)
+    }
+
+    fn remember(&mut self) {
+        self.remember();
+    }
+
+    fn forget(&mut self, durable: u32) {
+        self.forget(durable);
+    }
+
+    fn evict(&mut self, group: KeyGroup, durable: u32) -> usize {
+        self.evict(group, durable)
+    }
+
+    fn memory(&mut self) -> usize {
+        self.memory()
     }
 
     fn freeze(&mut self) {

@@ -139,8 +139,28 @@ impl<K, T: Table<K> + Sweep> Table<K> for TtlTable<T> {
         self.sweep_group(group);
     }
 
-    fn missing(&self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
+    fn missing(&mut self, number: StateNumber, at: &KeyContext<K>, wanted: &mut Wanted) {
         self.entries.missing(number, at, wanted);
+    }
+
+    fn is_resident(&self, group: KeyGroup) -> bool {
+        self.entries.is_resident(group)
+    }
+
+    fn remember(&mut self) {
+        self.entries.remember();
+    }
+
+    fn forget(&mut self, durable: u32) {
+        self.entries.forget(durable);
+    }
+
+    fn evict(&mut self, group: KeyGroup, durable: u32) -> usize {
+        self.entries.evict(group, durable)
+    }
+
+    fn memory(&mut self) -> usize {
+        self.entries.memory()
     }
 
     fn pass_time(&mut self, times: &Times, records: usize) {
