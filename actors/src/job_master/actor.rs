@@ -227,15 +227,15 @@ impl JobMasterState {
             }
             JobMasterMessage::NodeLost(process, reason) => self.node_lost(myself, &process, &reason).await,
             JobMasterMessage::FromTaskManager(node, told) => self.told(myself, node, told).await,
-            JobMasterMessage::RestorePlanned(of, planned) => self.restore_planned(myself, of, *planned).await,
+            JobMasterMessage::RestorePlanned(of, planned, ledger) => {
+                self.ledger = Some(ledger);
+                self.restore_planned(myself, of, *planned).await;
+                self.ledger_free(myself);
+            }
             JobMasterMessage::Discovered(of, discovery) => self.discovered(myself, of, *discovery).await,
             JobMasterMessage::Discover(of, vertex) => self.discover(myself, of, vertex),
             JobMasterMessage::Recorded(outcome) => self.recorded(myself, *outcome).await,
             JobMasterMessage::TerminalRecorded(recorded) => self.terminal_recorded(myself, *recorded).await,
-            JobMasterMessage::LedgerBack(ledger) => {
-                self.ledger = Some(ledger);
-                self.ledger_free(myself);
-            }
             JobMasterMessage::Clean(cleaning) => self.clean(myself, *cleaning),
             JobMasterMessage::CleanerBack(cleaner) => self.cleaner_back(myself, cleaner),
             JobMasterMessage::LedgerFree => self.ledger_free(myself),

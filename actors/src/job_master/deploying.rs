@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::checkpoint::coordinator::{Command, RegionDeployment, RestoredStatistics};
-use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, SubtaskId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, RegionId, SubtaskId};
 use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus, Scope};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::Look;
@@ -215,9 +215,7 @@ impl JobMasterState {
                     Ok(Planned::Plan(plan))
                 }
             });
-            // Task managers refuse what comes out of order: with the ledger back, the next plan may overtake this one.
-            drop(myself.cast(JobMasterMessage::RestorePlanned(deployments, Box::new(planned))));
-            drop(myself.cast(JobMasterMessage::LedgerBack(ledger)));
+            drop(myself.cast(JobMasterMessage::RestorePlanned(deployments, Box::new(planned), ledger)));
         }));
     }
 
@@ -270,7 +268,9 @@ impl JobMasterState {
         }
         let restored = self.tell_restored(&plan);
         let living = self.job.living();
-        for (region, attempt) in &deployments {
+        // Task managers take deployments in order of their numbers, and refuse what comes late.
+        let in_order: BTreeMap<AttemptId, RegionId> = deployments.iter().map(|(region, of)| (*of, *region)).collect();
+        for (attempt, region) in &in_order {
             let subtasks = self.regions.subtasks(*region).iter();
             let places: BTreeMap<SubtaskId, NodeProcess> =
                 subtasks.filter_map(|id| Some((*id, places.get(id)?.clone()))).collect();

@@ -27,8 +27,9 @@ pub enum JobMasterMessage {
     NodeLost(NodeProcess, String),
     /// From a task manager.
     FromTaskManager(NodeId, FromTaskManager),
-    /// What the subtasks of these regions are restored from was read.
-    RestorePlanned(Deployments, Box<Result<Planned, PortError>>),
+    /// What the subtasks of these regions are restored from was read; and the ledger, back from that. Task managers refuse
+    /// deployments out of order, so that the next is planned only when this one is on its way.
+    RestorePlanned(Deployments, Box<Result<Planned, PortError>>, Box<Ledger>),
     /// An enumerator came back from looking; with the number of the deployment that it was made for.
     Discovered(AttemptId, Box<Discovery>),
     /// An enumerator is to look again.
@@ -37,8 +38,6 @@ pub enum JobMasterMessage {
     Recorded(Box<RecordOutcome>),
     /// What became of the record of the job's end.
     TerminalRecorded(Box<TerminalRecorded>),
-    /// The ledger is back from preparing a deployment.
-    LedgerBack(Box<Ledger>),
     /// A record has made files unreachable.
     Clean(Box<Cleaning>),
     /// The cleaner is back.

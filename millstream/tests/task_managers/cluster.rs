@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_actors::job_master::deployment::OfferedNode;
 use millstream_actors::metrics::Registry;
-use millstream_actors::protocol::deploy::Recorded;
+use millstream_actors::protocol::deploy::{Programs, Recorded};
 use millstream_actors::protocol::{Answers, TaskManagerGateway, ToTaskManager};
 use millstream_actors::task_manager::{self, Cancellation, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World};
@@ -85,6 +85,11 @@ impl Ground {
 
     /// Starts a task manager that can run this graph.
     pub async fn node(&self, name: &str, slots: u32, graph: &JobGraph) -> Node {
+        self.node_with(name, slots, Arc::new(Recorded(Arc::new(graph.clone())))).await
+    }
+
+    /// Starts a task manager with these programs.
+    pub async fn node_with(&self, name: &str, slots: u32, programs: Arc<dyn Programs>) -> Node {
         let folder = Arc::new(NodeFolder::open(self.dir.join(name), [7; 16]).expect("nobody else has it"));
         let process = NodeProcess { node: NodeId(name.to_owned()), incarnation: NodeIncarnation(folder.incarnation()) };
         let world = self.world(name);
@@ -92,7 +97,7 @@ impl Ground {
             process: process.clone(),
             world,
             transport: Arc::new(MemoryTransport(Arc::clone(&self.network))),
-            programs: Arc::new(Recorded(Arc::new(graph.clone()))),
+            programs,
             folder: Arc::downgrade(&folder),
             stopwatch: Stopwatch::start(),
             cancellation: self.cancellation.clone(),

@@ -21,6 +21,7 @@ use engine::*;
 mod cluster;
 mod network;
 mod quic;
+mod rescaling;
 use cluster::{Ground, Node};
 
 const SPLITS: u64 = 4;
