@@ -62,12 +62,13 @@ impl Tumbling {
         Self { offset_ms: offset.0, ..self }
     }
 
-    /// The window of a time: starts at `t - (t - offset) mod size`, also before the epoch.
+    /// The window of a time: starts at `t - (t - offset) mod size`, also before the epoch. The first and the last of all time
+    /// are cut off at its ends.
     #[inline]
     #[must_use]
     pub fn window(&self, time: Timestamp) -> Window {
-        let start = time - (time - self.offset_ms).rem_euclid(self.size_ms);
-        Window { start, end: start.saturating_add(self.size_ms) }
+        let into = time.saturating_sub(self.offset_ms).rem_euclid(self.size_ms);
+        Window { start: time.saturating_sub(into), end: time.saturating_add(self.size_ms - into) }
     }
 }
 
@@ -174,5 +175,18 @@ mod tests {
         assert_eq!(windows.window(9), Window { start: 0, end: 10 });
         assert_eq!(windows.window(-1), Window { start: -10, end: 0 });
         assert_eq!(windows.with_offset(milliseconds(3)).window(2), Window { start: -7, end: 3 });
+    }
+
+    #[test]
+    fn the_ends_of_time_have_windows_too() {
+        for size in [1, 7, 10, i64::MAX] {
+            for offset in [-3, 0, 3] {
+                let windows = Tumbling::event_time(milliseconds(size)).with_offset(milliseconds(offset));
+                for time in [i64::MIN, i64::MIN + 1, i64::MAX - 1] {
+                    let Window { start, end } = windows.window(time);
+                    assert!(start <= time && time < end, "{time} in {start}..{end}");
+                }
+            }
+        }
     }
 }
