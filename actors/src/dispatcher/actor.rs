@@ -171,8 +171,7 @@ impl DispatcherState {
         tracing::info!(node = %node.process, slots = node.slots, "a task manager is there");
         let (process, slots) = (node.process.clone(), node.slots);
         self.nodes.insert(process.node.clone(), node);
-        let mut grants = self.slots.join(process, slots);
-        grants.extend(self.share_out());
+        let grants = self.slots.join(process, slots);
         self.grant(myself, grants);
     }
 
@@ -183,8 +182,7 @@ impl DispatcherState {
         }
         tracing::warn!(node = %process, "a task manager was lost: {reason}");
         self.nodes.remove(&process.node);
-        let mut grants = self.slots.lose(process);
-        grants.extend(self.share_out());
+        let grants = self.slots.lose(process);
         for job in self.jobs.iter().filter(|job| !job.ended) {
             job.handle.node_lost(process.clone(), reason);
         }
@@ -307,8 +305,7 @@ impl DispatcherState {
             drop(dispatcher.cast(DispatcherMessage::Ended(job)));
         }));
         self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit });
-        let mut grants = self.slots.claim(job, slots);
-        grants.extend(self.share_out());
+        let grants = self.slots.claim(job, slots);
         self.grant(myself, grants);
         Ok(handle)
     }
@@ -323,8 +320,7 @@ impl DispatcherState {
         }
         self.forget_surplus();
         self.write_record(myself);
-        let mut grants = self.slots.release(job);
-        grants.extend(self.share_out());
+        let grants = self.slots.release(job);
         self.grant(myself, grants);
     }
 
@@ -353,8 +349,9 @@ impl DispatcherState {
         ended.chain(taking).map(|(job, known, trouble)| RememberedJob { job, known, trouble }).collect()
     }
 
-    /// Tells job masters which slots they may use, and has jobs made to fit.
-    pub(super) fn grant(&mut self, myself: &Myself, grants: Vec<Grant>) {
+    /// Slots, nodes or jobs have changed: tells job masters which slots they may use, and has jobs made to fit.
+    pub(super) fn grant(&mut self, myself: &Myself, mut grants: Vec<Grant>) {
+        grants.extend(self.share_out());
         for Grant { job, process, slots } in grants {
             let handle = self.jobs.iter().find(|known| known.handle.id() == job);
             if let (Some(known), Some(node)) = (handle, self.nodes.get(&process.node)) {
