@@ -128,13 +128,5 @@ fn exchange_only(setting: &Setting) -> Result<Measured, String> {
     let kept = (0..count).map(|id| doubled(Record::new(id, 1_000_000))).filter(is_kept);
     let expected = kept.fold((0, 0), |(number, sum), record| (number + 1, sum + record.value));
     let seen = *seen.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Measured {
-        parallelism: PARALLELISM,
-        records: count,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
-        correct: seen == expected,
-        more: Vec::new(),
-    })
+    Ok(Measured { parallelism: PARALLELISM, correct: seen == expected, more: Vec::new(), ..done.measured(count) })
 }

@@ -77,12 +77,9 @@ fn latency(setting: &Setting, per_second: u64, checkpoint_ms: Option<i64>) -> Re
     let more = [("p50_ms", 0.5), ("p99_ms", 0.99), ("p99_9_ms", 0.999), ("max_ms", 1.0)];
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: count,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct,
         more: more.map(|(name, part)| (name.to_string(), ms(part))).to_vec(),
+        ..done.measured(count)
     })
 }
 

@@ -94,15 +94,12 @@ fn json_lines(setting: &Setting) -> Result<Measured, String> {
     let expected = reference(&input)?;
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: generated.lines,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct: totals == expected && totals.lines == generated.lines && totals.malformed == generated.malformed,
         more: vec![
             ("records_per_s_and_core".into(), generated.lines as f64 / (cpu_ns as f64 / 1e9)),
             ("input_mib".into(), generated.bytes as f64 / 1_048_576.0),
         ],
+        ..done.measured(generated.lines)
     })
 }
 
@@ -138,14 +135,11 @@ fn main_job(setting: &Setting) -> Result<Measured, String> {
     let count = |key: &str| summary[key].as_u64();
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: generated.lines,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct: count("lines") == Some(generated.lines)
             && count("malformed") == Some(generated.malformed)
             && count("late") == Some(generated.late)
             && alerts > 0,
         more: vec![("alerts".into(), alerts as f64)],
+        ..done.measured(generated.lines)
     })
 }

@@ -156,10 +156,6 @@ fn checkpoint(setting: &Setting) -> Result<Measured, String> {
     let took = steady.iter().map(|checkpoint| checkpoint.end_to_end_duration_ms as f64).collect();
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: keys.count,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct: is_right(keys, &received),
         more: vec![
             ("steady_checkpoints".into(), steady.len() as f64),
@@ -170,6 +166,7 @@ fn checkpoint(setting: &Setting) -> Result<Measured, String> {
             ("written_mib_per_checkpoint".into(), median(written)),
             ("checkpoint_ms".into(), median(took)),
         ],
+        ..done.measured(keys.count)
     })
 }
 
@@ -201,12 +198,9 @@ fn drawn(setting: &Setting, skewed: bool, limited: bool) -> Result<Measured, Str
     let drawn_s = (done.ended.at_ns - loaded_ns) as f64 / 1e9;
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: keys.count,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct: is_right(keys, &received),
         more: vec![("drawn_records_per_s".into(), (keys.count - before) as f64 / drawn_s)],
+        ..done.measured(keys.count)
     })
 }
 
@@ -246,14 +240,11 @@ fn restart(setting: &Setting) -> Result<Measured, String> {
     let ms = |index: usize| after.get(index).map_or(f64::NAN, |ns| *ns as f64 / 1e6);
     Ok(Measured {
         parallelism: PARALLELISM,
-        records: keys.count,
-        seconds: (done.ended.at_ns - done.begun.at_ns) as f64 / 1e9,
-        cpu_ns: done.ended.cpu_ns - done.begun.cpu_ns,
-        checkpoints: done.report.checkpoints.counts().completed,
         correct: is_right(keys, &received),
         more: vec![
             ("first_output_after_failure_ms".into(), ms(0)),
             ("thousandth_output_after_failure_ms".into(), ms(999)),
         ],
+        ..done.measured(keys.count)
     })
 }

@@ -12,6 +12,7 @@ use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::job::JobStatus;
 use millstream_runtime::key_group::DEFAULT_MAX_PARALLELISM;
 
+use crate::cases::Measured;
 use crate::process::{cpu_ns, monotonic_ns};
 
 /// How a job is run.
@@ -51,6 +52,20 @@ pub struct JobRun {
     pub ended: Moment,
     /// The last report.
     pub report: Box<JobReport>,
+}
+
+impl JobRun {
+    /// What was measured of the whole of it, over so many records; the case adds its parallelism, its answer, and more.
+    #[must_use]
+    pub fn measured(&self, records: u64) -> Measured {
+        Measured {
+            records,
+            seconds: (self.ended.at_ns - self.begun.at_ns) as f64 / 1e9,
+            cpu_ns: self.ended.cpu_ns - self.begun.cpu_ns,
+            checkpoints: self.report.checkpoints.counts().completed,
+            ..Measured::default()
+        }
+    }
 }
 
 /// Runs the job that `record` describes to its end. `watch` sees it ten times a second.
