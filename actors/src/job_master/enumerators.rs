@@ -78,12 +78,6 @@ impl Enumerators {
         self.made_for == Some(attempt)
     }
 
-    /// The deployment they were made for.
-    #[must_use]
-    pub fn deployment(&self) -> Option<AttemptId> {
-        self.made_for
-    }
-
     /// Takes an enumerator in.
     pub fn add(&mut self, vertex: usize, uid: OperatorUid, parallelism: u32, enumerator: Box<dyn SplitEnumerator>) {
         let interval_ms = enumerator.discovery_interval_ms();
@@ -97,11 +91,6 @@ impl Enumerators {
             uncertain: VecDeque::new(),
         };
         self.places.insert(vertex, place);
-    }
-
-    /// Vertices with an enumerator.
-    pub fn vertices(&self) -> impl Iterator<Item = usize> {
-        self.places.keys().copied()
     }
 
     /// Hands the enumerator out to look; `None` while it is away.

@@ -3,7 +3,7 @@
 
 use super::cut::Entries;
 use super::table::StateValue;
-use crate::key::Key;
+use crate::key::{Key, KeyFormatError};
 use crate::ports::PortError;
 
 /// Appends an entry whose key has two parts; `None` is a tombstone.
@@ -24,6 +24,15 @@ pub(super) fn push_entry<A: Key, B: Key, V: StateValue>(
         },
     );
     outcome.map_err(|error| PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>())))
+}
+
+/// Decodes the two parts of a stored key.
+pub(super) fn decode_key<A: Key, B: Key>(bytes: &[u8]) -> Result<(A, B), PortError> {
+    let mut input = bytes;
+    let wrong_key = |error: KeyFormatError| PortError::fix_input(error.to_string());
+    let first = A::decode_key(&mut input).map_err(wrong_key)?;
+    let second = B::decode_key(&mut input).map_err(wrong_key)?;
+    if input.is_empty() { Ok((first, second)) } else { Err(wrong_key(KeyFormatError)) }
 }
 
 /// Decodes a stored value.

@@ -19,12 +19,6 @@ impl StateMemory {
         Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) })
     }
 
-    /// The limit in bytes; `None` when there is none.
-    #[must_use]
-    pub fn limit_bytes(&self) -> Option<usize> {
-        self.limit_bytes
-    }
-
     /// What all operators together hold, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

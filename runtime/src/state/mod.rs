@@ -5,6 +5,7 @@
 //! - [`memory`]: what all of them may hold in memory; [`pressure`]: what a subtask does when that is too little
 //! - [`keyed`], [`operator`], [`timers`]: states as functions hold them
 
+mod clock;
 pub mod cut;
 mod encoding;
 pub mod entries;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::cut::KeyedSection;
+use super::encoding::decode_key;
 use super::keyed::StateBacking;
 use super::keyed::backing::Table;
 use super::table::{KeyContext, StateTable};
@@ -110,11 +111,7 @@ impl<K: Key> Table<K> for Timers<K> {
 
     fn load(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<(), PortError> {
         self.table.load(group, key, value)?;
-        let mut input = key;
-        let damaged = |error: crate::key::KeyFormatError| PortError::fix_input(error.to_string());
-        let time = i64::decode_key(&mut input).map_err(damaged)?;
-        let key = K::decode_key(&mut input).map_err(damaged)?;
-        self.queue.insert((time, key));
+        self.queue.insert(decode_key(key)?);
         Ok(())
     }
 

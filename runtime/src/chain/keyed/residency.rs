@@ -4,6 +4,7 @@
 //! The local store has everything up to a cut, which is told by [`folded`](KeyedBackend::folded). Entries are evicted and tombstones
 //! forgotten only while nothing is on its way from the store: it could be older than what was evicted.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::backend::{KeyedBackend, VisitStates};
@@ -94,6 +95,11 @@ impl Residency {
     }
 }
 
+/// The key group behind one, round and round.
+fn next_of(group: KeyGroup, groups: &Range<u16>) -> u16 {
+    if group.0 + 1 < groups.end { group.0 + 1 } else { groups.start }
+}
+
 impl<K: Key> KeyedBackend<K> {
     /// Whether segments that were restored are still read.
     #[must_use]
@@ -182,7 +188,7 @@ impl<K: Key> KeyedBackend<K> {
         // What has been used is spared in the first round.
         for _ in 0..groups.len() * 2 {
             let group = KeyGroup(self.residency.evict_next);
-            self.residency.evict_next = if group.0 + 1 < groups.end { group.0 + 1 } else { groups.start };
+            self.residency.evict_next = next_of(group, &groups);
             visit(&mut |state| {
                 let entries = state.backing().entries();
                 freed += entries.evict(group, durable);
@@ -208,7 +214,7 @@ impl<K: Key> KeyedBackend<K> {
         let groups = cx.task.key_groups.clone();
         for _ in groups.clone() {
             let group = KeyGroup(self.residency.scan_next);
-            self.residency.scan_next = if group.0 + 1 < groups.end { group.0 + 1 } else { groups.start };
+            self.residency.scan_next = next_of(group, &groups);
             let mut resident = true;
             visit(&mut |state| resident &= state.backing().entries().is_resident(group));
             if resident {

@@ -4,11 +4,12 @@
 use std::collections::btree_map::Entry as Place;
 
 use super::{Cell, EPOCH, Group, KeyContext, KeyMap, MapTable, StateValue, table_hash};
-use crate::key::{Key, KeyFormatError};
+use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{EntryAddress, StateNumber, Wanted};
-use crate::state::encoding::{decode_value, push_entry};
+use crate::state::clock;
+use crate::state::encoding::{decode_key, decode_value, push_entry};
 
 impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// Declares that the local store knows entries of every group that are not in memory.
@@ -17,12 +18,6 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
             group.resident = false;
             group.remembers_from = Some(0);
         }
-    }
-
-    /// Whether every group is resident.
-    #[must_use]
-    pub fn is_fully_resident(&self) -> bool {
-        self.groups.iter().all(|group| group.resident)
     }
 
     /// Whether a miss in this group may be in the local store.
@@ -52,13 +47,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
     /// # Errors
     /// When the bytes are not of this table's types.
     pub fn load(&mut self, group: KeyGroup, key_bytes: &[u8], value_bytes: &[u8]) -> Result<(), PortError> {
-        let mut input = key_bytes;
-        let wrong_key = |error: KeyFormatError| PortError::fix_input(error.to_string());
-        let key = K::decode_key(&mut input).map_err(wrong_key)?;
-        let map_key = M::decode_key(&mut input).map_err(wrong_key)?;
-        if !input.is_empty() {
-            return Err(wrong_key(KeyFormatError));
-        }
+        let (key, map_key): (K, M) = decode_key(key_bytes)?;
         let slot = self.slot(group);
         let (map, tracking) = self.groups[slot].find_or_make(&key, table_hash(key.key_hash(), &()));
         if let Place::Vacant(vacant) = map.cells.entry(map_key) {
@@ -103,8 +92,7 @@ impl<K: Key, M: Key, V: StateValue> MapTable<K, M, V> {
         if group.remembers_from.is_none_or(|from| from > durable + 1) {
             return 0;
         }
-        let buckets = group.table.num_buckets();
-        let target = if buckets <= 8 { 0 } else { buckets / 2 / 8 * 7 / 4 * 3 };
+        let target = clock::filling_half(group.table.num_buckets());
         let surplus = group.table.len().saturating_sub(target).max(group.table.len().div_ceil(4));
         let evicted = group.evict_some(durable, surplus);
         if evicted < surplus {
@@ -159,23 +147,14 @@ impl<K: Key, M: Key, V: StateValue> Group<K, M, V> {
 
     /// Evicts so many keys, going on where it stopped the last time; used ones are spared once.
     fn evict_some(&mut self, durable: u32, count: usize) -> usize {
-        let (buckets, mut evicted) = (self.table.num_buckets(), 0);
-        for _ in 0..buckets {
-            if evicted == count {
-                break;
+        let cells = &mut self.tracking.cells;
+        let evicted = clock::evict(&mut self.table, &mut self.hand, count, |map| {
+            if map.changed > durable || std::mem::take(&mut map.used) {
+                return false;
             }
-            self.hand = if self.hand + 1 < buckets { self.hand + 1 } else { 0 };
-            let Ok(mut occupied) = self.table.get_bucket_entry(self.hand) else { continue };
-            if occupied.get().changed > durable {
-                continue;
-            }
-            if std::mem::take(&mut occupied.get_mut().used) {
-                continue;
-            }
-            self.tracking.cells -= occupied.get().cells.len();
-            occupied.remove();
-            evicted += 1;
-        }
+            *cells -= map.cells.len();
+            true
+        });
         self.resident &= evicted == 0;
         evicted
     }

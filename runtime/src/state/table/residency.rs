@@ -5,11 +5,12 @@
 use hashbrown::hash_table::Entry as Slot;
 
 use super::{EPOCH, Entry, Group, KeyContext, StateTable, StateValue, USED, table_hash};
-use crate::key::{Key, KeyFormatError};
+use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{EntryAddress, StateNumber, Wanted};
-use crate::state::encoding::{decode_value, push_entry};
+use crate::state::clock;
+use crate::state::encoding::{decode_key, decode_value, push_entry};
 use crate::state::tombstones::Tombstones;
 
 impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
@@ -25,12 +26,6 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     #[must_use]
     pub fn is_resident(&self, group: KeyGroup) -> bool {
         self.groups[self.slot(group)].resident
-    }
-
-    /// Whether every group is resident.
-    #[must_use]
-    pub fn is_fully_resident(&self) -> bool {
-        self.groups.iter().all(|group| group.resident)
     }
 
     /// Adds the address of an entry that only the local store can tell about. One that is in memory counts as used.
@@ -54,13 +49,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
     /// # Errors
     /// When the bytes are not of this table's types.
     pub fn load(&mut self, group: KeyGroup, key_bytes: &[u8], value_bytes: &[u8]) -> Result<(), PortError> {
-        let mut input = key_bytes;
-        let wrong_key = |error: KeyFormatError| PortError::fix_input(error.to_string());
-        let namespace = N::decode_key(&mut input).map_err(wrong_key)?;
-        let key = K::decode_key(&mut input).map_err(wrong_key)?;
-        if !input.is_empty() {
-            return Err(wrong_key(KeyFormatError));
-        }
+        let (namespace, key): (N, K) = decode_key(key_bytes)?;
         let slot = self.slot(group);
         let cell = &mut self.groups[slot];
         let hash = table_hash(key.key_hash(), &namespace);
@@ -115,8 +104,7 @@ impl<N: Key, K: Key, V: StateValue> StateTable<N, K, V> {
             return 0;
         }
         let (before, buckets) = (group.table.allocation_size(), group.table.num_buckets());
-        // Three quarters of what a table of half the size holds: it must not grow again at once.
-        let target = if buckets <= 8 { 0 } else { buckets / 2 / 8 * 7 / 4 * 3 };
+        let target = clock::filling_half(buckets);
         let mut surplus = group.table.len().saturating_sub(target);
         if heap.owns() {
             // What entries own is free whether or not the table gets smaller.
@@ -166,23 +154,14 @@ impl<N: Key, K: Key, V: StateValue> Group<N, K, V> {
 
     /// Evicts so many entries, going on where it stopped the last time; used ones are spared once.
     fn evict_some(&mut self, durable: u32, count: usize) -> usize {
-        let (buckets, mut evicted) = (self.table.num_buckets(), 0);
-        for _ in 0..buckets {
-            if evicted == count {
-                break;
+        let evicted = clock::evict(&mut self.table, &mut self.hand, count, |entry| {
+            if entry.changed & EPOCH > durable {
+                return false;
             }
-            self.hand = if self.hand + 1 < buckets { self.hand + 1 } else { 0 };
-            let Ok(mut occupied) = self.table.get_bucket_entry(self.hand) else { continue };
-            if occupied.get().changed & EPOCH > durable {
-                continue;
-            }
-            if occupied.get().changed & USED != 0 {
-                occupied.get_mut().changed &= !USED;
-                continue;
-            }
-            occupied.remove();
-            evicted += 1;
-        }
+            let used = entry.changed & USED != 0;
+            entry.changed &= !USED;
+            !used
+        });
         self.resident &= evicted == 0;
         evicted
     }
