@@ -2,14 +2,14 @@
 //! checkpoints are folded in. The checkpoint store stays the truth; without a local store everything works, slower.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use millstream_runtime::checkpoint::manifest::SegmentRef;
-use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OperatorUid};
+use millstream_runtime::ids::{CheckpointId, CutNumber, JobId, OlderAttempts, OperatorUid};
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
@@ -62,12 +62,12 @@ impl LocalState {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Makes the folds of older attempts stale, but for those of other regions, and waits for one that is running.
+    /// Makes the folds of attempts that are over stale, and waits for one that is running.
     ///
     /// # Errors
     /// When a newer attempt has it.
-    pub fn lease(&self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> Result<(), PortError> {
-        self.store.lease(attempt, beside).map(drop)
+    pub fn lease(&self, older: &OlderAttempts) -> Result<(), PortError> {
+        self.store.lease(older).map(drop)
     }
 
     /// The record that all key groups of an operator stand at, and the first segment of the chain they lack.

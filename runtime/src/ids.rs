@@ -1,8 +1,10 @@
 //! Identities as newtypes, so that a checkpoint number never ends up where an attempt belongs.
 //! Used by every layer; the text forms are Flink's (32 hex digits for jobs and vertices).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -174,6 +176,30 @@ pub struct AttemptId {
 impl fmt::Display for AttemptId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.epoch, self.attempt)
+    }
+}
+
+/// The deployments of a job that are over, as one that begins sees them: those before it but for the regions that run
+/// beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OlderAttempts {
+    /// The deployment that begins.
+    pub before: AttemptId,
+    /// Those of other regions.
+    pub beside: Arc<BTreeSet<AttemptId>>,
+}
+
+impl OlderAttempts {
+    /// Everything before a deployment that runs alone.
+    #[must_use]
+    pub fn before(attempt: AttemptId) -> Self {
+        Self { before: attempt, beside: Arc::default() }
+    }
+
+    /// Whether a deployment is over.
+    #[must_use]
+    pub fn contains(&self, attempt: AttemptId) -> bool {
+        attempt < self.before && !self.beside.contains(&attempt)
     }
 }
 

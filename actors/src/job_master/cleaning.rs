@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_runtime::checkpoint::manifest::Manifest;
-use millstream_runtime::ids::{AttemptId, JobId};
+use millstream_runtime::ids::{JobId, OlderAttempts};
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::{ManifestRef, RetainedCheckpoint, Retention, read_manifest, remove_strays, segments};
@@ -26,12 +26,10 @@ pub enum Cleaning {
         /// What the record retains.
         retained: Vec<RetainedCheckpoint>,
     },
-    /// The job was restored, or has ended: whatever attempts before this one left behind.
+    /// The job was restored, or has ended: whatever attempts that are over left behind.
     Strays {
-        /// The first attempt whose files stay.
-        attempt: AttemptId,
-        /// Older ones whose files stay: regions that go on.
-        beside: BTreeSet<AttemptId>,
+        /// Those that are over.
+        older: OlderAttempts,
         /// What the log retains.
         retained: Vec<RetainedCheckpoint>,
         /// Files of what the job was restored from.
@@ -53,21 +51,23 @@ impl Cleaner {
         Self { job, retention: Retention::new(job), blobs }
     }
 
-    /// Does all of this, in order. What cannot be deleted now is tried again with what comes later.
+    /// Does all of this, which came in this order. What cannot be deleted now is tried again with what comes later.
     pub fn clean(&mut self, cleanings: Vec<Cleaning>) {
-        let mut newest = None;
+        let (mut newest, mut strays) = (None, None);
         for cleaning in cleanings {
             match cleaning {
                 Cleaning::After { reference, manifest, retained } => {
                     self.retention.add(&reference, &manifest);
                     newest = Some(retained);
                 }
-                Cleaning::Strays { attempt, beside, retained, restored } => {
-                    if let Err(error) = self.remove_strays(attempt, &beside, &retained, restored) {
-                        tracing::warn!("files of older attempts could not be removed, they only take space: {error}");
-                    }
-                }
+                // What was over before still is.
+                Cleaning::Strays { older, retained, restored } => strays = Some((older, retained, restored)),
             }
+        }
+        if let Some((older, retained, restored)) = strays
+            && let Err(error) = self.remove_strays(&older, &retained, restored)
+        {
+            tracing::warn!("files of older attempts could not be removed, they only take space: {error}");
         }
         let Some(retained) = newest else { return };
         if let (_, Some(error)) = self.retention.collect(&*self.blobs, &retained, &BTreeSet::new()) {
@@ -77,8 +77,7 @@ impl Cleaner {
 
     fn remove_strays(
         &mut self,
-        attempt: AttemptId,
-        beside: &BTreeSet<AttemptId>,
+        older: &OlderAttempts,
         retained: &[RetainedCheckpoint],
         restored: BTreeSet<String>,
     ) -> Result<(), PortError> {
@@ -96,7 +95,7 @@ impl Cleaner {
             }
         }
         keep.extend(self.retention.reachable());
-        remove_strays(&*self.blobs, self.job, attempt, beside, &keep).map(drop)
+        remove_strays(&*self.blobs, self.job, older, &keep).map(drop)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use millstream_runtime::checkpoint::manifest::{SegmentRef, SubtaskState, VertexState};
 use millstream_runtime::element::Purpose;
-use millstream_runtime::ids::{AttemptNumber, CheckpointId, CutNumber, Epoch, OperatorUid, SubtaskIndex, VertexId};
+use millstream_runtime::ids::{
+    AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, OperatorUid, SubtaskIndex, VertexId,
+};
 use millstream_runtime::key::KEY_FORMAT_VERSION;
 use millstream_state::blob::{Fault, MemoryBlobs, Operation};
 use millstream_state::failpoint::Failpoints;
@@ -90,8 +92,7 @@ fn strays_stay_while_the_store_does_not_say_what_a_retained_checkpoint_needs() {
     let stray = names::segment(job(), VertexId::from_name("v"), attempt(0), SubtaskIndex(0), CutNumber(9));
     blobs.put(&stray, &[b"of an aborted checkpoint"]).expect("stores");
     let strays = || Cleaning::Strays {
-        attempt: attempt(1),
-        beside: BTreeSet::new(),
+        older: OlderAttempts::before(attempt(1)),
         retained: retained.iter().map(|(retained, _, _)| retained.clone()).collect(),
         restored: BTreeSet::from([retained[1].2.clone()]),
     };

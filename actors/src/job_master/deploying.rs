@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::checkpoint::coordinator::{Command, RegionDeployment, RestoredStatistics};
-use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, RegionId, SubtaskId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, OlderAttempts, RegionId, SubtaskId};
 use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus, Scope};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::Look;
@@ -200,14 +200,14 @@ impl JobMasterState {
         let only: BTreeSet<SubtaskId> =
             deployments.keys().flat_map(|region| self.regions.subtasks(*region)).copied().collect();
         let newest = deployments.values().max().copied().unwrap_or_default();
-        let beside = self.job.living();
+        let older = OlderAttempts { before: newest, beside: Arc::new(self.job.living()) };
         let (graph, allow) = (Arc::clone(&self.blueprint.graph), self.allow_non_restored_state);
         let (world, myself) = (self.blueprint.world.clone(), myself.clone());
         world.blocking.clone().run(Box::new(move || {
             let planned = prepare(&mut ledger, newest, search).and_then(|prepared| match prepared {
                 Prepared::GoesBack(problems) => Ok(Planned::GoesBack(problems)),
                 Prepared::From(restored, messages) => {
-                    let strays = strays(&ledger, newest, beside, restored.as_ref());
+                    let strays = strays(&ledger, older, restored.as_ref());
                     drop(myself.cast(JobMasterMessage::Clean(Box::new(strays))));
                     let only = (!whole).then_some(&only);
                     let mut plan = caught(|| plan(&graph, restored, only, &world.blobs, allow))??;

@@ -1,11 +1,10 @@
 //! What a deployment starts from, and the records that say so: the newest whole checkpoint, or an older one when that
 //! repeats no output. Runs on the blocking executor, before anything is deployed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millstream_runtime::chain::sink::TRANSACTIONS;
-use millstream_runtime::ids::{AttemptId, AttemptNumber};
+use millstream_runtime::ids::{AttemptId, AttemptNumber, OlderAttempts};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_state::log::{
@@ -126,21 +125,15 @@ fn may_have_committed(blobs: &Arc<dyn BlobStore>, passed: &[RetainedCheckpoint])
 pub fn strays_at_the_end(ledger: &Ledger) -> Option<Cleaning> {
     let AttemptId { epoch, attempt } = ledger.log.state().attempt?;
     let end = AttemptId { epoch, attempt: AttemptNumber(attempt.0 + 1) };
-    Some(strays(ledger, end, BTreeSet::new(), None))
+    Some(strays(ledger, OlderAttempts::before(end), None))
 }
 
-/// What older attempts have left behind, but for those beside it, once the record of this one is durable.
+/// What attempts that are over have left behind, once the record of the one that begins is durable.
 #[must_use]
-pub fn strays(
-    ledger: &Ledger,
-    attempt: AttemptId,
-    beside: BTreeSet<AttemptId>,
-    restored: Option<&Restored>,
-) -> Cleaning {
+pub fn strays(ledger: &Ledger, older: OlderAttempts, restored: Option<&Restored>) -> Cleaning {
     let restored = restored.into_iter().flat_map(|restored| segments(&restored.manifest));
     Cleaning::Strays {
-        attempt,
-        beside,
+        older,
         retained: ledger.log.state().retained.clone(),
         restored: restored.map(|segment| segment.path.clone()).collect(),
     }

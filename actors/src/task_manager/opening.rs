@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millstream_runtime::chain::context::RestoredOperator;
 use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, OperatorUid, SubtaskId};
+use millstream_runtime::ids::{AttemptId, JobId, NodeProcess, OlderAttempts, OperatorUid, SubtaskId};
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
@@ -68,10 +68,11 @@ pub fn open(
             deploy.record.name
         )));
     }
+    let older = OlderAttempts { before: deploy.attempt, beside: Arc::new(std::mem::take(&mut deploy.beside)) };
     let local = deploy.fold_lag.map(|lag| locals.of(job, lag)).transpose()?;
     if let Some(local) = &local {
         // A fold of the attempt before may be running: what it changes must not change under the readers.
-        local.lease(deploy.attempt, &deploy.beside)?;
+        local.lease(&older)?;
     }
     let mut tasks = BTreeMap::new();
     for TaskDeployment { id, restore } in std::mem::take(&mut deploy.tasks) {
@@ -87,9 +88,8 @@ pub fn open(
         tasks.insert(id, OpenedTask { vertex, restored, watermark_floor, segments, in_flight });
     }
     let places = std::mem::take(&mut deploy.places);
-    let beside = Arc::new(std::mem::take(&mut deploy.beside));
     let Deploy { channels, deployments_before, .. } = *deploy;
-    Ok(Opened { graph, places, channels, beside, deployments_before, local, tasks })
+    Ok(Opened { graph, places, channels, beside: older.beside, deployments_before, local, tasks })
 }
 
 fn operators(

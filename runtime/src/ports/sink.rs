@@ -1,7 +1,6 @@
 //! Sinks after FLIP-143: a writer beside the data, a committer that makes whole cuts visible exactly once.
 //! Implemented in `connectors` and by users through [`TwoPhaseCommitSink`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::PortError;
 use crate::batch::{Data, Rows};
+pub use crate::ids::OlderAttempts;
 use crate::ids::{AttemptId, CutNumber, JobId, SubtaskIndex};
 use crate::time::Timestamp;
 
@@ -23,30 +23,6 @@ pub struct SinkContext {
     pub subtask: SubtaskIndex,
     /// How many there are.
     pub parallelism: u32,
-}
-
-/// The deployments of a job that are over, as one that begins sees them: those before it but for the regions that run
-/// beside it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OlderAttempts {
-    /// The deployment that begins.
-    pub before: AttemptId,
-    /// Those of other regions.
-    pub beside: Arc<BTreeSet<AttemptId>>,
-}
-
-impl OlderAttempts {
-    /// Everything before a deployment that runs alone.
-    #[must_use]
-    pub fn before(attempt: AttemptId) -> Self {
-        Self { before: attempt, beside: Arc::default() }
-    }
-
-    /// Whether a deployment is over.
-    #[must_use]
-    pub fn contains(&self, attempt: AttemptId) -> bool {
-        attempt < self.before && !self.beside.contains(&attempt)
-    }
 }
 
 /// Work a writer asks the runtime to run on the blocking executor. Rows wait behind it.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 use millstream_runtime::checkpoint::manifest::SegmentRef;
-use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OperatorUid};
+use millstream_runtime::ids::{AttemptId, CheckpointId, CutNumber, JobId, OlderAttempts, OperatorUid};
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::state::cut::StateDeclaration;
@@ -111,12 +111,13 @@ pub(super) struct Leases {
 
 impl Leases {
     /// Regions come in any order, so that a newer one may be here that this does not know of.
-    fn give(&mut self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> bool {
+    fn give(&mut self, older: &OlderAttempts) -> bool {
+        let attempt = older.before;
         let is_old = self.held.iter().chain(&self.stale).any(|other| other.epoch > attempt.epoch);
         if is_old || self.stale.contains(&attempt) {
             return false;
         }
-        let stale = self.held.extract_if(.., |holder| *holder < attempt && !beside.contains(holder));
+        let stale = self.held.extract_if(.., |holder| older.contains(*holder));
         self.stale.extend(stale);
         self.stale.retain(|stale| stale.epoch == attempt.epoch);
         self.held.insert(attempt);
@@ -190,8 +191,9 @@ impl LocalStore {
     ///
     /// # Errors
     /// When a newer attempt has made it stale.
-    pub fn lease(&self, attempt: AttemptId, beside: &BTreeSet<AttemptId>) -> Result<Lease, PortError> {
-        if self.lock_folding().give(attempt, beside) {
+    pub fn lease(&self, older: &OlderAttempts) -> Result<Lease, PortError> {
+        let attempt = older.before;
+        if self.lock_folding().give(older) {
             return Ok(Lease { attempt });
         }
         let folder = self.folder.display();

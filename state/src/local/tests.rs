@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use millstream_runtime::checkpoint::manifest::SegmentRef;
 use millstream_runtime::ids::{
-    AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, JobId, OperatorUid, SubtaskIndex, VertexId,
+    AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, JobId, OlderAttempts, OperatorUid, SubtaskIndex, VertexId,
 };
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::ErrorKind;
@@ -192,7 +193,7 @@ proptest! {
         let mut view = StateView::new(uid(), &declarations(false), Some(Arc::clone(&store)), vec![]);
         for (index, step) in steps.into_iter().enumerate() {
             let to = position(index as u64);
-            let lease = store.lease(attempt(index as u32), &BTreeSet::new()).expect("leases");
+            let lease = store.lease(&OlderAttempts::before(attempt(index as u32))).expect("leases");
             match step {
                 Step::Cut(changes) => {
                     apply(&mut model, &changes);
@@ -261,7 +262,7 @@ fn entry(state: u16, group: u16, key: &str, value: Option<&str>) -> Change {
 #[test]
 fn each_key_group_records_what_it_stands_at() {
     let Fixture { folder, blobs, store } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let segments = [store_cut(&blobs, 1, &[entry(0, 1, "a", Some("1"))])];
     let operators = [uid()];
     assert_eq!(store.position(&uid(), KeyGroup(0)).expect("reads"), None);
@@ -277,10 +278,7 @@ fn each_key_group_records_what_it_stands_at() {
         assert_eq!(segments_to_fold(&record, KeyGroup(group), &chain), Some(1));
         assert_eq!(segments_to_fold(&record, KeyGroup(group), &chain[1..]), None, "compacted away: load anew");
         assert_eq!(segments_to_fold(&record, KeyGroup(9), &chain), None, "another subtask's cut");
-        let piece = |key_groups| millstream_runtime::checkpoint::manifest::SegmentRef {
-            key_groups,
-            ..segments[0].reference().clone()
-        };
+        let piece = |key_groups| SegmentRef { key_groups, ..segments[0].reference().clone() };
         let split = [piece(0..1), piece(1..3), next.reference().clone()];
         let has_it = split[..2].iter().any(|piece| piece.key_groups.contains(&group));
         let lacks = segments_to_fold(&record, KeyGroup(group), &split);
@@ -292,7 +290,7 @@ fn each_key_group_records_what_it_stands_at() {
 #[test]
 fn a_fold_that_does_not_continue_where_a_group_stands_changes_nothing() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let operators = [uid()];
     let first = [store_cut(&blobs, 1, &[entry(0, 0, "a", Some("1"))])];
     let third = [store_cut(&blobs, 3, &[entry(0, 0, "a", Some("3"))])];
@@ -306,10 +304,10 @@ fn a_fold_that_does_not_continue_where_a_group_stands_changes_nothing() {
 #[test]
 fn the_lease_of_an_older_attempt_is_stale() {
     let Fixture { blobs, store, .. } = fixture();
-    let old = store.lease(attempt(1), &BTreeSet::new()).expect("leases");
-    assert_eq!(store.lease(attempt(1), &BTreeSet::new()).expect("the same again"), old);
-    let new = store.lease(attempt(2), &BTreeSet::new()).expect("leases");
-    assert!(store.lease(attempt(1), &BTreeSet::new()).is_err());
+    let old = store.lease(&OlderAttempts::before(attempt(1))).expect("leases");
+    assert_eq!(store.lease(&OlderAttempts::before(attempt(1))).expect("the same again"), old);
+    let new = store.lease(&OlderAttempts::before(attempt(2))).expect("leases");
+    assert!(store.lease(&OlderAttempts::before(attempt(1))).is_err());
     let segments = [store_cut(&blobs, 1, &[entry(0, 0, "a", Some("1"))])];
     let (operators, to) = ([uid()], position(1));
     let request = request(&operators, &segments, &to);
@@ -321,18 +319,19 @@ fn the_lease_of_an_older_attempt_is_stale() {
 #[test]
 fn regions_hold_leases_beside_each_other_and_only_those_of_older_ones_are_stale() {
     let Fixture { store, .. } = fixture();
-    let beside = |numbers: &[u32]| numbers.iter().map(|number| attempt(*number)).collect::<BTreeSet<_>>();
-    store.lease(attempt(2), &beside(&[1])).expect("leases");
-    store.lease(attempt(1), &beside(&[2])).expect("in any order");
-    store.lease(attempt(3), &beside(&[1])).expect("in the place of the second");
+    let all = |numbers: &[u32]| Arc::new(numbers.iter().map(|number| attempt(*number)).collect::<BTreeSet<_>>());
+    let lease = |number, beside| store.lease(&OlderAttempts { before: attempt(number), beside: all(beside) });
+    lease(2, &[1]).expect("leases");
+    lease(1, &[2]).expect("in any order");
+    lease(3, &[1]).expect("in the place of the second");
     assert_eq!([1, 2, 3].map(|number| store.leased(attempt(number)).is_some()), [true, false, true]);
-    assert!(store.lease(attempt(2), &beside(&[1, 3])).is_err(), "a stale lease is never given again");
+    assert!(lease(2, &[1, 3]).is_err(), "a stale lease is never given again");
 }
 
 #[test]
 fn loading_some_groups_anew_leaves_the_others_alone() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let operators = [uid()];
     let old = [store_cut(
         &blobs,
@@ -354,7 +353,7 @@ fn loading_some_groups_anew_leaves_the_others_alone() {
 #[test]
 fn a_damaged_block_is_noticed_by_readers_and_folds_and_loaded_anew() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let operators = [uid()];
     let mut segments = vec![store_cut(&blobs, 1, &[entry(0, 1, "a", Some("1")), entry(0, 2, "b", Some("1"))])];
     store.fold(&lease, None, &request(&operators, &segments, &position(1))).expect("folds");
@@ -388,7 +387,7 @@ fn a_damaged_block_is_noticed_by_readers_and_folds_and_loaded_anew() {
 fn a_map_at_its_limit_loses_nothing_and_says_so() {
     let limit = LocalOptions { initial_map_bytes: 1 << 18, max_map_bytes: 1 << 20, ..LocalOptions::default() };
     let Fixture { folder, blobs, store } = fixture_with(limit);
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let operators = [uid()];
     let small = [store_cut(&blobs, 1, &[entry(0, 1, "a", Some("1"))])];
     store.fold(&lease, None, &request(&operators, &small, &position(1))).expect("folds");
@@ -403,7 +402,7 @@ fn a_map_at_its_limit_loses_nothing_and_says_so() {
     drop((view, store));
     // With more room the same fold succeeds.
     let store = open(&folder, LocalOptions::default());
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let outcome = store.fold(&lease, Some(&position(1)), &request(&operators, &large, &position(2)));
     assert_eq!(outcome.expect("folds"), FoldOutcome::Folded);
 }
@@ -411,7 +410,7 @@ fn a_map_at_its_limit_loses_nothing_and_says_so() {
 #[test]
 fn views_read_on_while_the_map_grows_and_folds_go_on() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let view = Arc::new(StateView::new(uid(), &declarations(false), Some(Arc::clone(&store)), vec![]));
     let address = EntryAddress { state: StateNumber(0), group: KeyGroup(0), key: vec![0; 4] };
     let address = std::slice::from_ref(&address);
@@ -460,7 +459,7 @@ fn a_file_that_is_no_environment_is_refused_and_can_be_discarded() {
 #[test]
 fn a_changed_version_of_a_state_is_not_folded_over_the_old_one() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let operators = [uid()];
     let old = [store_cut(&blobs, 1, &[entry(0, 1, "a", Some("1"))])];
     store.fold(&lease, None, &request(&operators, &old, &position(1))).expect("folds");
@@ -480,7 +479,7 @@ fn a_changed_version_of_a_state_is_not_folded_over_the_old_one() {
 #[ignore = "a measurement, not a check"]
 fn folding_a_million_entries() {
     let Fixture { blobs, store, .. } = fixture();
-    let lease = store.lease(attempt(0), &BTreeSet::new()).expect("leases");
+    let lease = store.lease(&OlderAttempts::before(attempt(0))).expect("leases");
     let mut stands_at = None;
     for number in 1..=3u64 {
         let changes: Vec<Change> = (0..1_000_000u64)

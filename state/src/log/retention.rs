@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_runtime::checkpoint::manifest::Manifest;
-use millstream_runtime::ids::{AttemptId, CheckpointId, JobId};
+use millstream_runtime::ids::{CheckpointId, JobId, OlderAttempts};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 
@@ -100,24 +100,21 @@ impl Retention {
     }
 }
 
-/// Deletes segments and manifests that attempts older than `current` left behind and nothing `keep` names needs, but for
-/// the attempts `beside` it: regions of the job that go on. Call it once after the restore record of `current` is durable;
-/// no other attempt can make them reachable then. Answers what was deleted.
+/// Deletes segments and manifests that attempts which are over left behind and nothing `keep` names needs. Call it once
+/// after the restore record of the attempt that begins is durable; no other can make them reachable then. Answers what was
+/// deleted.
 ///
 /// # Errors
 /// When the store cannot list or delete; calling again goes on.
 pub fn remove_strays(
     blobs: &dyn BlobStore,
     job: JobId,
-    current: AttemptId,
-    beside: &BTreeSet<AttemptId>,
+    older: &OlderAttempts,
     keep: &BTreeSet<String>,
 ) -> Result<Vec<String>, PortError> {
     let mut strays = Vec::new();
     for folder in [names::segment_folder(job), names::manifest_folder(job)] {
-        let is_over = |path: &String| {
-            names::attempt_of(path).is_some_and(|attempt| attempt < current && !beside.contains(&attempt))
-        };
+        let is_over = |path: &String| names::attempt_of(path).is_some_and(|attempt| older.contains(attempt));
         strays.extend(blobs.list(&folder)?.into_iter().filter(|path| is_over(path) && !keep.contains(path)));
     }
     blobs.delete_each(&strays).into_iter().collect::<Result<(), _>>()?;

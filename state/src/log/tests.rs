@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef, SubtaskState, VertexState};
 use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{
-    AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, JobId, OperatorUid, SubtaskIndex, VertexId,
+    AttemptId, AttemptNumber, CheckpointId, CutNumber, Epoch, JobId, OlderAttempts, OperatorUid, SubtaskIndex, VertexId,
 };
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{Cut, Entries, KeyedSection, OperatorCut, StateDeclaration};
@@ -310,7 +310,7 @@ fn strays_of_older_attempts_go_and_all_else_stays() {
     let foreign = format!("{}/notes.txt", names::segment_folder(job()));
     blobs.put(&foreign, &[b"mine"]).expect("puts");
     let keep = BTreeSet::from([kept.clone()]);
-    let deleted = remove_strays(blobs.as_ref(), job(), attempt(1, 1), &BTreeSet::new(), &keep).expect("cleans");
+    let deleted = remove_strays(blobs.as_ref(), job(), &OlderAttempts::before(attempt(1, 1)), &keep).expect("cleans");
     assert_eq!(deleted, [stray, stray_manifest.expect("writes").path]);
     assert_eq!(files(&memory), BTreeSet::from([kept, current, foreign]));
 }
