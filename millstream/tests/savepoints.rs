@@ -33,12 +33,6 @@ fn expected(splits: u64, records: u64) -> Vec<Count> {
     (0..splits).flat_map(|split| (0..50).map(move |number| key(split, number))).collect()
 }
 
-fn sorted<T: Data + Ord>(target: &Target<T>) -> Vec<T> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
 /// A savepoint of a job of this parallelism that has read so many records of each of 3 splits.
 fn savepoint(dir: &Path, parallelism: u32, records: u64) -> PathBuf {
     let mut place = None;

@@ -1,7 +1,6 @@
 //! Failures of whole jobs in one process: restart strategies, sinks between preparation and commit, panics of user
 //! code, crashes of the process, and what a job may start from.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +17,6 @@ mod engine;
 use engine::*;
 
 mod deployment;
-
-/// Numbers of a split with the running sum of their key.
-type Summed = (u64, u64, u64);
 
 fn sums(parallelism: u32, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) -> Environment {
     let env = environment(parallelism);
@@ -42,24 +38,6 @@ fn sums(parallelism: u32, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) 
     env
 }
 
-fn expected(splits: u64, records: u64) -> Vec<Summed> {
-    let mut sums = BTreeMap::<u64, u64>::new();
-    let mut rows = Vec::new();
-    for (split, n) in (0..splits).flat_map(|split| (0..records).map(move |n| (split, n))) {
-        let sum = sums.entry(split * 7 + n % 7).or_default();
-        *sum += n;
-        rows.push((split * 7 + n % 7, n, *sum));
-    }
-    rows.sort_unstable();
-    rows
-}
-
-fn sorted(target: &Target<Summed>) -> Vec<Summed> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
 #[test]
 fn eight_splits_on_three_readers_are_read_once_each_through_failures() {
     run(async {
@@ -73,7 +51,7 @@ fn eight_splits_on_three_readers_are_read_once_each_through_failures() {
         tap.close_all();
         finish(&launched).await;
         assert_eq!(report(&launched.handle).await.restarts, 3);
-        assert_eq!(sorted(&target), expected(8, 400));
+        assert_eq!(sorted(&target), expected_sums(8, 400));
     });
 }
 
@@ -151,7 +129,7 @@ fn exponential_delays_grow_from_restart_to_restart() {
         let pauses: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert_eq!(report.restarts, 4);
         assert!(pauses.iter().zip([20, 40, 80]).all(|(pause, wanted)| *pause >= wanted), "{pauses:?}");
-        assert_eq!(sorted(&target), expected(1, 100));
+        assert_eq!(sorted(&target), expected_sums(1, 100));
         assert!(matches!(RestartOptions::default_for(true), RestartOptions::ExponentialDelay { .. }));
     });
 }
@@ -219,7 +197,7 @@ fn with_faults(faults: impl Fn(u64) -> Faults) -> (Arc<Target<Summed>>, u64) {
         finish(&launched).await;
         restarts = report(&launched.handle).await.restarts;
     });
-    assert_eq!(sorted(&target), expected(2, 600));
+    assert_eq!(sorted(&target), expected_sums(2, 600));
     assert_eq!(target.pending(), 0, "nothing is left open: {:?}", target.calls());
     (target, restarts)
 }
@@ -281,7 +259,7 @@ fn a_plain_savepoint_commits_nothing_and_the_next_checkpoint_commits_it_all() {
         until(async || target.len() == 100).await;
         tap.close_all();
         finish(&launched).await;
-        assert_eq!(sorted(&target), expected(1, 100));
+        assert_eq!(sorted(&target), expected_sums(1, 100));
     });
 }
 
@@ -307,7 +285,7 @@ fn a_crashed_process_goes_on_exactly_once_at_any_parallelism() {
             finish(&launched).await;
             assert!(launched.restored_from.expect("it went on").contains("checkpoint"));
         });
-        assert_eq!(sorted(&target), expected(4, 500), "seed {seed}");
+        assert_eq!(sorted(&target), expected_sums(4, 500), "seed {seed}");
         assert_eq!(target.pending(), 0);
     }
 }
@@ -339,7 +317,7 @@ fn a_process_that_dies_before_its_first_checkpoint_goes_on_from_the_savepoint_it
         tap.close_all();
         finish(&launched).await;
     });
-    assert_eq!(sorted(&target), expected(1, 200));
+    assert_eq!(sorted(&target), expected_sums(1, 200));
 }
 
 fn job_of(dir: &Path) -> EarlierRun {
@@ -376,7 +354,7 @@ fn what_an_earlier_run_left_decides_where_the_next_one_starts() {
         tap.close_all();
         finish(&launched).await;
         drop(launched);
-        assert_eq!(sorted(&target), expected(1, 100));
+        assert_eq!(sorted(&target), expected_sums(1, 100));
         assert!(matches!(job_of(dir.path()), EarlierRun::Over { state: TerminalState::Finished, .. }));
         // The next one starts anew.
         let again = Target::new();
@@ -384,7 +362,7 @@ fn what_an_earlier_run_left_decides_where_the_next_one_starts() {
         assert_eq!(launched.restored_from, None);
         finish(&launched).await;
         drop(launched);
-        assert_eq!(sorted(&again), expected(1, 100));
+        assert_eq!(sorted(&again), expected_sums(1, 100));
         // Cancelled: over.
         let tap = Tap::new(1);
         let launched = launch_when_free(&sums(1, &tap, &Trap::default(), &Target::new()), &options(dir.path())).await;

@@ -18,9 +18,6 @@ use engine::*;
 mod growing;
 mod random;
 
-/// Numbers of a split with the running sum of their key.
-type Summed = (u64, u64, u64);
-
 /// A pipeline by key that shares nothing with others.
 fn pipeline(env: &Environment, name: &str, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) {
     let trap = trap.clone();
@@ -38,24 +35,6 @@ fn pipeline(env: &Environment, name: &str, tap: &Tap, trap: &Trap, target: &Arc<
         .uid(format!("{name}-sums"))
         .sink_to(format!("{name}-out"), MemorySink(Arc::clone(target)))
         .uid(format!("{name}-out"));
-}
-
-fn expected(splits: u64, records: u64) -> Vec<Summed> {
-    let mut sums = BTreeMap::<u64, u64>::new();
-    let mut rows = Vec::new();
-    for (split, n) in (0..splits).flat_map(|split| (0..records).map(move |n| (split, n))) {
-        let sum = sums.entry(split * 7 + n % 7).or_default();
-        *sum += n;
-        rows.push((split * 7 + n % 7, n, *sum));
-    }
-    rows.sort_unstable();
-    rows
-}
-
-fn sorted<T: Data + Ord>(target: &Target<T>) -> Vec<T> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
 }
 
 /// The subtasks of the pipeline of this name.
@@ -93,7 +72,7 @@ async fn left_fails(failover: FailoverStrategy) -> (Box<JobReport>, Box<JobRepor
     }
     [&left_tap, &right_tap].iter().for_each(|tap| tap.close_all());
     finish(&launched).await;
-    assert_eq!((sorted(&left), sorted(&right)), (expected(4, 400), expected(4, 400)));
+    assert_eq!((sorted(&left), sorted(&right)), (expected_sums(4, 400), expected_sums(4, 400)));
     (before, after)
 }
 

@@ -79,12 +79,6 @@ fn expected(records: u64) -> Vec<Counted> {
     rows
 }
 
-fn sorted(target: &Target<Counted>) -> Vec<Counted> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
 /// Checkpoints and savepoints in the bucket; only the node's own files in the folder.
 fn on_s3(server: &S3Server, place: &Location, state: &Path) -> LaunchOptions {
     LaunchOptions {

@@ -98,12 +98,6 @@ fn expected(records: u64) -> Vec<Counted> {
     rows
 }
 
-fn sorted(target: &Target<Counted>) -> Vec<Counted> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
 /// Runs a test, and keeps what is logged.
 fn watched<F: Future<Output = ()>>(test: F) {
     log();

@@ -18,12 +18,6 @@ use engine::*;
 
 mod partitioning;
 
-fn sorted<T: Data + Ord>(target: &Target<T>) -> Vec<T> {
-    let mut rows = target.rows();
-    rows.sort();
-    rows
-}
-
 async fn run_to_end(env: &Environment) -> Launched {
     let dir = tempfile::tempdir().expect("a folder");
     let launched = start(env, options(dir.path())).await;

@@ -3,6 +3,7 @@
 // Not every file uses everything; a write that does not return sleeps on a thread of its own.
 #![allow(dead_code, clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,22 @@ use millstream_state::blob::Location;
 #[path = "memory_sink.rs"]
 mod memory_sink;
 pub use memory_sink::*;
+
+/// Numbers of a split with the running sum of their key.
+pub type Summed = (u64, u64, u64);
+
+/// The sums of `split * 7 + n % 7` over so many numbers of each split, in order.
+pub fn expected_sums(splits: u64, records: u64) -> Vec<Summed> {
+    let mut sums = BTreeMap::<u64, u64>::new();
+    let mut rows = Vec::new();
+    for (split, n) in (0..splits).flat_map(|split| (0..records).map(move |n| (split, n))) {
+        let sum = sums.entry(split * 7 + n % 7).or_default();
+        *sum += n;
+        rows.push((split * 7 + n % 7, n, *sum));
+    }
+    rows.sort_unstable();
+    rows
+}
 
 /// No test takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);

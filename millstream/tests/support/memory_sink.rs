@@ -108,6 +108,13 @@ impl<T: Data> Target<T> {
     }
 }
 
+/// Everything that is visible, in order.
+pub fn sorted<T: Data + Ord>(target: &Target<T>) -> Vec<T> {
+    let mut rows = target.rows();
+    rows.sort_unstable();
+    rows
+}
+
 /// Writes to a [`Target`].
 pub struct MemorySink<T>(pub Arc<Target<T>>);
 

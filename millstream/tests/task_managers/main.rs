@@ -7,9 +7,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use millstream::prelude::*;
+use millstream_actors::job_master::JobHandle;
 use millstream_actors::launch::{LaunchOptions, Launched, StartFrom, launch_on};
 use millstream_actors::task_manager::Cancellation;
 use millstream_runtime::element::Purpose;
+use millstream_runtime::graph::JobGraph;
+use millstream_runtime::ids::VertexId;
 use millstream_runtime::job::JobStatus;
 use millstream_state::blob::Location;
 use millstream_state::log::JobRecord;
@@ -25,9 +28,6 @@ mod rescaling;
 use cluster::{Ground, Node};
 
 const SPLITS: u64 = 4;
-
-/// Numbers of a split with the running sum of their key.
-type Summed = (u64, u64, u64);
 
 fn sums(parallelism: u32, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) -> Environment {
     let env = environment(parallelism);
@@ -52,32 +52,43 @@ fn sums(parallelism: u32, tap: &Tap, trap: &Trap, target: &Arc<Target<Summed>>) 
 }
 
 fn expected(records: u64) -> Vec<Summed> {
-    let mut sums = BTreeMap::<u64, u64>::new();
-    let mut rows = Vec::new();
-    for (split, n) in (0..SPLITS).flat_map(|split| (0..records).map(move |n| (split, n))) {
-        let sum = sums.entry(split * 7 + n % 7).or_default();
-        *sum += n;
-        rows.push((split * 7 + n % 7, n, *sum));
-    }
-    rows.sort_unstable();
-    rows
+    expected_sums(SPLITS, records)
 }
 
-fn sorted(target: &Target<Summed>) -> Vec<Summed> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
-async fn launch(env: &Environment, ground: &Ground, names: &[&str], options: LaunchOptions) -> (Launched, Vec<Node>) {
-    let graph = graph_of(env);
+async fn launch(graph: &JobGraph, ground: &Ground, names: &[&str], options: LaunchOptions) -> (Launched, Vec<Node>) {
     let slots = graph.parallelism().div_ceil(u32::try_from(names.len()).expect("few"));
     let mut nodes = Vec::new();
     for name in names {
-        nodes.push(ground.node(name, slots, &graph).await);
+        nodes.push(ground.node(name, slots, graph).await);
     }
     let offered = nodes.iter().map(Node::offered).collect();
-    (launch_on(offered, JobRecord::default(), Arc::new(graph), options).await.expect("launched"), nodes)
+    (launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options).await.expect("launched"), nodes)
+}
+
+fn vertex_of(graph: &JobGraph, uid: &str) -> VertexId {
+    graph.vertices.iter().find(|vertex| vertex.operators.iter().any(|own| own.0 == uid)).expect("a vertex").id
+}
+
+/// Makes two checkpoints of a job that makes none by itself, with records in between, and waits until each of these nodes has
+/// folded the first: it does so before it reads the segments of the second. Answers the segments of the first.
+async fn folded_once(
+    job: &JobHandle,
+    (tap, target): (&Tap, &Target<Summed>),
+    nodes: &[&str],
+    read: impl Fn(&str) -> Vec<String>,
+) -> Vec<String> {
+    let mut first = Vec::new();
+    for round in 1..=2 {
+        tap.release_all(100 * round);
+        until(async || target.written.load(Ordering::SeqCst) == SPLITS * 100 * round).await;
+        job.trigger(Purpose::Checkpoint, false, None).await.expect("made");
+        let folds = |name: &&str| read(name).iter().any(|path| !first.contains(path));
+        until(async || nodes.iter().all(folds)).await;
+        if round == 1 {
+            first = nodes.iter().flat_map(|name| read(name)).collect();
+        }
+    }
+    first
 }
 
 async fn end_nodes(nodes: Vec<Node>) {
@@ -94,7 +105,7 @@ fn a_job_over_two_task_managers_survives_panics_exactly_once() {
         let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
         let trap = Trap::at(&[300, 900, 1_500]);
         let (launched, _nodes) =
-            launch(&sums(4, &tap, &trap, &target), &ground, &["a", "b"], options(dir.path())).await;
+            launch(&graph_of(&sums(4, &tap, &trap, &target)), &ground, &["a", "b"], options(dir.path())).await;
         tap.release_all(250);
         until_completed(&launched.handle, 3).await;
         tap.release_all(500);
@@ -115,11 +126,7 @@ fn a_lost_task_manager_comes_back_as_another_process_and_the_job_goes_on_exactly
         let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
         let env = sums(4, &tap, &Trap::default(), &target);
         let graph = graph_of(&env);
-        let mut nodes = vec![ground.node("a", 2, &graph).await, ground.node("b", 2, &graph).await];
-        let offered = nodes.iter().map(Node::offered).collect();
-        let launched = launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
-            .await
-            .expect("launched");
+        let (launched, mut nodes) = launch(&graph, &ground, &["a", "b"], options(dir.path())).await;
         for round in 1..=6u64 {
             tap.release_all(100 * round - 50);
             until(async || report(&launched.handle).await.status == JobStatus::Running).await;
@@ -152,40 +159,20 @@ fn only_the_subtasks_of_a_lost_task_manager_move_and_the_others_read_nothing_bac
         let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
         let env = sums(2, &tap, &Trap::default(), &target);
         let graph = graph_of(&env);
-        let (a, b) = (ground.node("a", 1, &graph).await, ground.node("b", 1, &graph).await);
         let mut options = options(dir.path());
         options.checkpoints.interval_ms = None;
-        let offered = vec![a.offered(), b.offered()];
-        let launched =
-            launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options).await.expect("launched");
+        let (launched, mut nodes) = launch(&graph, &ground, &["a", "b"], options).await;
         until_status(&launched.handle, JobStatus::Running).await;
-        let sums = graph
-            .vertices
-            .iter()
-            .find(|vertex| vertex.operators.iter().any(|uid| uid.0 == "sums"))
-            .expect("it is a vertex")
-            .id;
+        let sums = vertex_of(&graph, "sums");
         let read = |name: &str| ground.segments_read(name, sums);
-        // One segment of each subtask a round. They are folded in one after the other: once the second is read, the first is
-        // in the local state.
-        let mut first = Vec::new();
-        for round in 1..=2 {
-            tap.release_all(100 * round);
-            until(async || target.written.load(Ordering::SeqCst) == SPLITS * 100 * round).await;
-            launched.handle.trigger(Purpose::Checkpoint, false, None).await.expect("made");
-            let folds = |name| read(name).iter().any(|path| !first.contains(path));
-            until(async || folds("a") && folds("b")).await;
-            if round == 1 {
-                first = [read("a"), read("b")].concat();
-            }
-        }
+        let first = folded_once(&launched.handle, (&tap, &target), &["a", "b"], read).await;
         let before = read("b").len();
         let places = async || {
             let report = report(&launched.handle).await;
             report.subtasks.into_iter().map(|row| (row.id, row.node.0)).collect::<BTreeMap<_, _>>()
         };
         let ran = places().await;
-        launched.handle.node_lost(a.kill().await, "its process was killed");
+        launched.handle.node_lost(nodes.remove(0).kill().await, "its process was killed");
         let c = ground.node("c", 1, &graph).await;
         launched.handle.node_joined(c.offered());
         tap.close_all();
@@ -213,11 +200,7 @@ fn a_lost_task_manager_restarts_the_lanes_that_ran_on_it_and_no_other() {
             .sink_to("out", MemorySink(Arc::clone(&target)))
             .uid("out");
         let graph = graph_of(&env);
-        let mut nodes = vec![ground.node("a", 2, &graph).await, ground.node("b", 2, &graph).await];
-        let offered = nodes.iter().map(Node::offered).collect();
-        let launched = launch_on(offered, JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
-            .await
-            .expect("launched");
+        let (launched, mut nodes) = launch(&graph, &ground, &["a", "b"], options(dir.path())).await;
         let deployments = async || {
             until_status(&launched.handle, JobStatus::Running).await;
             let report = report(&launched.handle).await;
@@ -265,7 +248,7 @@ fn a_job_over_two_task_managers_goes_on_from_rows_in_flight() {
         for (round, (parallelism, names)) in (1..).zip(runs) {
             target.stalled.store(true, Ordering::SeqCst);
             let env = sums(parallelism, &tap, &Trap::default(), &target);
-            let (launched, nodes) = launch(&env, &ground, names, options.clone()).await;
+            let (launched, nodes) = launch(&graph_of(&env), &ground, names, options.clone()).await;
             tap.release_all(500 * round);
             let persisted = async || {
                 let report = report(&launched.handle).await;
@@ -281,7 +264,8 @@ fn a_job_over_two_task_managers_goes_on_from_rows_in_flight() {
             end_nodes(nodes).await;
         }
         tap.close_all();
-        let (launched, _nodes) = launch(&sums(2, &tap, &Trap::default(), &target), &ground, &["a", "b"], options).await;
+        let (launched, _nodes) =
+            launch(&graph_of(&sums(2, &tap, &Trap::default(), &target)), &ground, &["a", "b"], options).await;
         finish(&launched).await;
         assert_eq!(sorted(&target), expected(1_500));
         assert_eq!(target.pending(), 0);
@@ -296,7 +280,7 @@ fn a_broken_link_between_two_task_managers_restarts_the_job() {
         let ground = Ground::new(dir.path());
         let (tap, target) = (Tap::new(SPLITS as usize), Target::new());
         let env = sums(3, &tap, &Trap::default(), &target);
-        let (launched, _nodes) = launch(&env, &ground, &["a", "b", "c"], options(dir.path())).await;
+        let (launched, _nodes) = launch(&graph_of(&env), &ground, &["a", "b", "c"], options(dir.path())).await;
         for round in 1..=5 {
             tap.release_all(100 * round);
             until_status(&launched.handle, JobStatus::Running).await;
@@ -323,7 +307,7 @@ fn a_savepoint_moves_a_job_to_other_nodes_at_another_parallelism() {
         for (round, (parallelism, names)) in (1..).zip(runs) {
             let options = LaunchOptions { start_from: start_from.clone(), ..options(dir.path()) };
             let env = sums(parallelism, &tap, &Trap::default(), &target);
-            let (launched, nodes) = launch(&env, &ground, names, options).await;
+            let (launched, nodes) = launch(&graph_of(&env), &ground, names, options).await;
             tap.release_all(100 * round);
             until_completed(&launched.handle, 2).await;
             if round < 4 {

@@ -1,8 +1,6 @@
 //! A job at another parallelism in place: what a task manager has of the state stays with it.
 
 use millstream_actors::protocol::deploy::Programs;
-use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::VertexId;
 
 use super::*;
 
@@ -21,10 +19,6 @@ impl Programs for ByRecord {
     }
 }
 
-fn vertex_of(graph: &JobGraph, uid: &str) -> VertexId {
-    graph.vertices.iter().find(|vertex| vertex.operators.iter().any(|own| own.0 == uid)).expect("a vertex").id
-}
-
 #[test]
 fn a_task_manager_keeps_the_state_of_key_groups_that_stay_on_it_when_a_job_is_scaled_out() {
     run(async {
@@ -41,18 +35,9 @@ fn a_task_manager_keeps_the_state_of_key_groups_that_stay_on_it_when_a_job_is_sc
         let offered = vec![a.offered(), b.offered()];
         let launched = launch_on(offered, record(2), Arc::clone(&graphs[&2]), options).await.expect("launched");
         until_status(&launched.handle, JobStatus::Running).await;
-        let read = || [ground.segments_read("a", sums), ground.segments_read("b", sums)];
-        // One segment of each subtask a round, folded in one after the other.
-        let mut first = Vec::new();
-        for round in 1..=2 {
-            tap.release_all(100 * round);
-            until(async || target.written.load(Ordering::SeqCst) == SPLITS * 100 * round).await;
-            launched.handle.trigger(Purpose::Checkpoint, false, None).await.expect("made");
-            until(async || read().iter().all(|read| read.iter().any(|path| !first.contains(path)))).await;
-            if round == 1 {
-                first = read().concat();
-            }
-        }
+        let read = |name: &str| ground.segments_read(name, sums);
+        let first = folded_once(&launched.handle, (&tap, &target), &["a", "b"], read).await;
+        let read = || ["a", "b"].map(read);
         let before = read().map(|read| read.len());
         launched.handle.redeploy(Arc::clone(&graphs[&4]), record(4));
         until(async || report(&launched.handle).await.subtasks.iter().filter(|row| row.id.vertex == sums).count() == 4)

@@ -121,12 +121,6 @@ fn without_order(rows: Vec<Summed>) -> (Vec<Copied>, BTreeMap<u64, u64>) {
     (rows, sums)
 }
 
-fn sorted<T: Data + Ord>(target: &Target<T>) -> Vec<T> {
-    let mut rows = target.rows();
-    rows.sort_unstable();
-    rows
-}
-
 /// Small batches and little credit, so that a sink that stands still is felt at the source soon.
 fn narrow(dir: &Path, aligned_timeout_ms: u64) -> LaunchOptions {
     let mut options = options(dir);

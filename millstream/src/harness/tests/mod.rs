@@ -19,7 +19,8 @@ mod windows;
 use proptest::prelude::*;
 
 use super::HarnessOptions;
-use crate::stream::{Environment, Parameters};
+use crate::prelude::*;
+use crate::stream::Parameters;
 use millstream_runtime::credit::CreditLimit;
 use millstream_runtime::time::Timestamp;
 
@@ -35,6 +36,28 @@ fn tight(seed: u64) -> HarnessOptions {
         state_memory: (seed % 2 == 1).then_some(0),
         seed,
         ..HarnessOptions::default()
+    }
+}
+
+/// The mean of whole numbers, rounded down.
+#[derive(Clone)]
+struct Mean;
+
+impl AggregateFunction for Mean {
+    type In = u32;
+    type Accumulator = (u32, u32);
+    type Out = u32;
+
+    fn create(&self) -> (u32, u32) {
+        (0, 0)
+    }
+
+    fn add(&self, (count, sum): &mut (u32, u32), value: u32) {
+        (*count, *sum) = (*count + 1, *sum + value);
+    }
+
+    fn result(&self, (count, sum): &(u32, u32)) -> u32 {
+        sum / count
     }
 }
 

@@ -18,27 +18,6 @@ type Record = (u8, Act);
 type Seen = (u8, Option<u32>, Vec<u32>, Vec<(u32, u32)>, Option<u32>, Option<u32>);
 
 #[derive(Clone)]
-struct Mean;
-
-impl AggregateFunction for Mean {
-    type In = u32;
-    type Accumulator = (u32, u32);
-    type Out = u32;
-
-    fn create(&self) -> (u32, u32) {
-        (0, 0)
-    }
-
-    fn add(&self, (count, sum): &mut (u32, u32), value: u32) {
-        (*count, *sum) = (*count + 1, *sum + value);
-    }
-
-    fn result(&self, (count, sum): &(u32, u32)) -> u32 {
-        sum / count
-    }
-}
-
-#[derive(Clone)]
 struct Fading {
     value: TtlValueState<u8, u32>,
     list: TtlListState<u8, u32>,
