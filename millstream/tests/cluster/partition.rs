@@ -26,20 +26,37 @@ fn must(words: &str) {
 
 /// Namespaces that hang on a bridge in one of their own, as does this process.
 struct Network {
-    name: String,
+    /// The process that it belongs to: its names and addresses are made of it, so two of them never meet.
+    process: u32,
 }
 
 impl Network {
-    fn address(node: usize) -> Ipv4Addr {
-        Ipv4Addr::new(10, 213, 77, u8::try_from(node + 1).expect("few"))
+    fn address(&self, host: usize) -> Ipv4Addr {
+        let [_, _, _, net] = self.process.to_be_bytes();
+        Ipv4Addr::new(10, 213, net, u8::try_from(host).expect("few"))
+    }
+
+    fn node(&self, number: usize) -> Ipv4Addr {
+        self.address(number + 1)
     }
 
     fn namespace(&self, node: &str) -> String {
-        format!("{}{node}", self.name)
+        format!("ms{}{node}", self.process)
+    }
+
+    /// What test processes left that were killed: their addresses could be ours.
+    fn sweep() {
+        let links = fs::read_dir("/sys/class/net").expect("links are listed");
+        let names = links.map(|link| link.expect("a link").file_name().to_string_lossy().into_owned());
+        let owners = names.filter_map(|name| name.strip_prefix("ms")?.strip_suffix('r')?.parse().ok());
+        for process in owners.filter(|process: &u32| !Path::new(&format!("/proc/{process}")).exists()) {
+            drop(Self { process });
+        }
     }
 
     fn new() -> Self {
-        let network = Self { name: format!("ms{}", std::process::id() % 100_000) };
+        Self::sweep();
+        let network = Self { process: std::process::id() };
         let hub = network.namespace("hub");
         must(&format!("netns add {hub}"));
         must(&format!("-n {hub} link add bridge type bridge"));
@@ -50,35 +67,35 @@ impl Network {
             must(&format!("link add eth netns {own} type veth peer name {port} netns {hub}"));
             must(&format!("-n {hub} link set {port} master bridge"));
             must(&format!("-n {hub} link set {port} up"));
-            must(&format!("-n {own} addr add {}/24 dev eth", Self::address(number)));
+            must(&format!("-n {own} addr add {}/24 dev eth", network.node(number)));
             must(&format!("-n {own} link set eth up"));
             must(&format!("-n {own} link set lo up"));
         }
         // So that this process can ask the job manager.
-        let outside = format!("{}r", network.name);
+        let outside = network.namespace("r");
         must(&format!("link add {outside} type veth peer name outside netns {hub}"));
         must(&format!("-n {hub} link set outside master bridge"));
         must(&format!("-n {hub} link set outside up"));
-        must(&format!("addr add 10.213.77.254/24 dev {outside}"));
+        must(&format!("addr add {}/24 dev {outside}", network.address(254)));
         must(&format!("link set {outside} up"));
         network
     }
 
     /// No packet gets from one of the task managers to the other any more, in either direction.
     fn cut(&self) {
-        must(&format!("-n {} route add blackhole {}/32", self.namespace("tm1"), Self::address(2)));
-        must(&format!("-n {} route add blackhole {}/32", self.namespace("tm2"), Self::address(1)));
+        must(&format!("-n {} route add blackhole {}/32", self.namespace("tm1"), self.node(2)));
+        must(&format!("-n {} route add blackhole {}/32", self.namespace("tm2"), self.node(1)));
     }
 
     fn heal(&self) {
-        must(&format!("-n {} route del blackhole {}/32", self.namespace("tm1"), Self::address(2)));
-        must(&format!("-n {} route del blackhole {}/32", self.namespace("tm2"), Self::address(1)));
+        must(&format!("-n {} route del blackhole {}/32", self.namespace("tm1"), self.node(2)));
+        must(&format!("-n {} route del blackhole {}/32", self.namespace("tm2"), self.node(1)));
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        ip(&format!("link del {}r", self.name));
+        ip(&format!("link del {}", self.namespace("r")));
         for node in NODES.iter().chain(&["hub"]) {
             ip(&format!("netns del {}", self.namespace(node)));
         }
@@ -95,7 +112,7 @@ fn start(network: &Network, folder: &Path, number: usize) -> Node {
     Node(command.spawn().expect("ip starts"))
 }
 
-fn prepare() -> PathBuf {
+fn prepare(network: &Network) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cluster-partition");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("the folder is made");
@@ -103,7 +120,7 @@ fn prepare() -> PathBuf {
     assert!(made.expect("the program starts").status.success());
     for (number, node) in NODES.iter().enumerate() {
         let role = if number == 0 { "job-manager" } else { "task-manager" };
-        let (own, leader) = (Network::address(number), Network::address(0));
+        let (own, leader) = (network.node(number), network.node(0));
         let text = format!(
             "node.name = \"{node}\"\nnode.roles = \"{role}\"\nnode.address = \"{own}:6121\"\ncluster.job-managers = \"{leader}:6121\"\ntaskmanager.numberOfTaskSlots = 2\nprocess.working-dir = \"{node}\"\nexecution.checkpointing.dir = \"checkpoints\"\nrest.address = \"0.0.0.0\"\nsecurity.certificate-file = \"certs/{node}.pem\"\nsecurity.key-file = \"certs/{node}.key\"\nsecurity.authority-file = \"certs/ca.pem\"\n"
         );
@@ -119,10 +136,10 @@ fn a_job_goes_on_when_the_link_between_two_task_managers_was_cut_and_holds_again
         return;
     }
     let job = Fraud::new("cluster-partition", 24_000, 14);
-    let folder = prepare();
     let network = Network::new();
+    let folder = prepare(&network);
     let _nodes: Vec<Node> = (0..NODES.len()).map(|number| start(&network, &folder, number)).collect();
-    let rest = Rest::at(Network::address(0), 8081);
+    let rest = Rest::at(network.node(0), 8081);
     until("all slots are there", || rest.get("/overview").filter(|overview| overview["slots-total"] == 4));
     let accepted = rest.post("/jars/fraud-detection/run", &request(&job.options(), 3, 2_000)).expect("accepted");
     let id = accepted["jobid"].as_str().expect("an id").to_string();
