@@ -164,6 +164,8 @@ pub struct Launched {
     pub handle: JobHandle,
     /// The metrics of this process.
     pub registry: Arc<Registry>,
+    /// What keyed state of this process may take in memory.
+    pub memory: Arc<StateMemory>,
     /// The checkpoint or savepoint it goes on from, for the user.
     pub restored_from: Option<String>,
     /// The clock of the metrics.

@@ -10,7 +10,8 @@ use crate::choice::{
     Scheduler, SchedulerMode,
 };
 use crate::value::{
-    Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, Retained, Roles, Value,
+    Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, PortRange, Retained,
+    Roles, Value,
 };
 
 /// A key and the type of its value.
@@ -293,6 +294,12 @@ keys! {
     "Observation" {
         /// How often rates such as numRecordsInPerSecond are computed.
         METRICS_UPDATE_INTERVAL: Duration = "metrics.fetcher.update-interval", "1 s";
+        /// Port on which Prometheus can scrape the metrics of this process under `/metrics`, or a range such as `9249-9260` of
+        /// which the first free one is taken, for several processes on a host. 0 takes any free one and logs it. Without it
+        /// only the REST server of a job manager answers, with the metrics of its own process.
+        PROMETHEUS_PORT: Option<PortRange> = "metrics.reporter.prom.port", "";
+        /// Address that the endpoint for Prometheus binds. Flink's reporter binds all addresses.
+        PROMETHEUS_HOST: String = "metrics.reporter.prom.host", "127.0.0.1";
         /// What is logged: error, warn, info, debug or trace, also by module as in `info,millstream_state=debug`.
         LOGGING_LEVEL: String = "logging.level", "info";
     }

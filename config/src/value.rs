@@ -68,6 +68,15 @@ pub struct Labels(pub Vec<(String, String)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses(pub Vec<String>);
 
+/// A port, or the first and the last of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last, not below the first.
+    pub last: u16,
+}
+
 /// The parts of a list, without blanks around them.
 fn parts<'a>(text: &'a str, separators: &'static [char]) -> impl Iterator<Item = &'a str> {
     text.split(separators).map(str::trim).filter(|part| !part.is_empty())
@@ -111,6 +120,19 @@ impl Value for Addresses {
     fn parse(text: &str) -> Option<Self> {
         let places: Vec<String> = parts(text, &[';', ',']).map(str::to_string).collect();
         (!places.is_empty()).then_some(Self(places))
+    }
+}
+
+/// As Flink writes ranges of ports.
+impl Value for PortRange {
+    const TYPE: &'static str = "String";
+    const FORM: &'static str = "a port, or a range of ports such as 9249-9260";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.trim().parse().ok();
+        let range = Self { first: port(first)?, last: port(last)? };
+        (range.first <= range.last).then_some(range)
     }
 }
 
@@ -343,5 +365,9 @@ mod tests {
         assert_eq!(Labels::parse("a"), None);
         assert_eq!(Addresses::parse("a:1; b:2"), Some(Addresses(vec!["a:1".to_string(), "b:2".to_string()])));
         assert_eq!(Addresses::parse(";"), None);
+        assert_eq!(PortRange::parse("9249"), Some(PortRange { first: 9_249, last: 9_249 }));
+        assert_eq!(PortRange::parse("9249-9260"), Some(PortRange { first: 9_249, last: 9_260 }));
+        assert_eq!(PortRange::parse("9260-9249"), None);
+        assert_eq!(PortRange::parse("9249-70000"), None);
     }
 }

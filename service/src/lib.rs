@@ -6,6 +6,7 @@
 //! | which paths exist | [`routes`] |
 //! | how it starts and stops | [`server`] |
 //! | who answers, and where clients are sent otherwise | [`leading`] |
+//! | what Prometheus scrapes of a process that serves no REST | [`scrape`] |
 //! | what runs in the background, by trigger id | [`operations`] |
 //! | how parameters are read and errors are written | [`exchange`] |
 //!
@@ -25,9 +26,11 @@ pub mod exchange;
 pub mod leading;
 pub mod operations;
 pub mod routes;
+pub mod scrape;
 pub mod server;
 
 pub use api::{Answer, ApiError, ClusterApi, MetricsOf};
 pub use error::Error;
 pub use leading::Leading;
+pub use scrape::Scrape;
 pub use server::Server;

@@ -21,6 +21,7 @@ use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::job_master::handle::JobOutcome;
 use crate::launch::sealed::{SealedJob, Sealing, Term};
+use crate::metrics::ProcessReading;
 use crate::world::{Stopwatch, World, blocking};
 
 /// Jobs that have ended and are still shown.
@@ -72,6 +73,8 @@ struct Taking {
 /// The state of the dispatcher.
 pub struct DispatcherState {
     nodes: BTreeMap<NodeId, OfferedNode>,
+    /// What their processes take, as they told last.
+    readings: BTreeMap<NodeProcess, ProcessReading>,
     pub(super) slots: SlotPool,
     pub(super) scheduling: Scheduling,
     /// The oldest first.
@@ -104,6 +107,7 @@ impl Actor for Dispatcher {
         let ended = log.state().jobs.iter().filter(|(_, known)| known.ended.is_some());
         let mut state = DispatcherState {
             nodes: BTreeMap::new(),
+            readings: BTreeMap::new(),
             slots: match scheduling.mode {
                 SchedulingMode::Adaptive | SchedulingMode::Reactive => SlotPool::new(scheduling.balance).giving_parts(),
                 SchedulingMode::Whole => SlotPool::new(scheduling.balance),
@@ -139,6 +143,12 @@ impl Actor for Dispatcher {
             DispatcherMessage::NodeLost(process, reason) => {
                 state.node_lost(&myself, &process, &reason);
             }
+            DispatcherMessage::NodeMeasured(process, reading) => {
+                // Told by every process that is linked; one that is lost or offers no slots is not shown.
+                if state.nodes.get(&process.node).is_some_and(|node| node.process == process) {
+                    state.readings.insert(process, *reading);
+                }
+            }
             DispatcherMessage::Submit(submission, reply) => state.submit(&myself, *submission, reply),
             DispatcherMessage::Prepared(prepared) => state.prepared(&myself, *prepared).await,
             DispatcherMessage::TakeUp(job) => state.take_up(&myself, job, None),
@@ -154,8 +164,7 @@ impl Actor for Dispatcher {
             }
             DispatcherMessage::Remembered(reply) => drop(reply.send(state.remembered())),
             DispatcherMessage::Nodes(reply) => {
-                let report = |(process, slots, free)| NodeReport { process: Clone::clone(process), slots, free };
-                drop(reply.send(state.slots.nodes().map(report).collect()));
+                drop(reply.send(state.nodes()));
             }
             DispatcherMessage::StepDown => {
                 state.step_down();
@@ -170,7 +179,9 @@ impl DispatcherState {
     fn node_joined(&mut self, myself: &Myself, node: OfferedNode) {
         tracing::info!(node = %node.process, slots = node.slots, "a task manager is there");
         let (process, slots) = (node.process.clone(), node.slots);
-        self.nodes.insert(process.node.clone(), node);
+        if let Some(before) = self.nodes.insert(process.node.clone(), node) {
+            self.readings.remove(&before.process);
+        }
         let grants = self.slots.join(process, slots);
         self.grant(myself, grants);
     }
@@ -182,6 +193,7 @@ impl DispatcherState {
         }
         tracing::warn!(node = %process, "a task manager was lost: {reason}");
         self.nodes.remove(&process.node);
+        self.readings.remove(process);
         let grants = self.slots.lose(process);
         for job in self.jobs.iter().filter(|job| !job.ended) {
             job.handle.node_lost(process.clone(), reason);
@@ -339,6 +351,16 @@ impl DispatcherState {
             self.journal.push(ClusterRecord::Forgotten { job: forgotten }, After::Nothing);
             surplus -= 1;
         }
+    }
+
+    fn nodes(&self) -> Vec<NodeReport> {
+        let report = |(process, slots, free): (&NodeProcess, u32, u32)| NodeReport {
+            process: process.clone(),
+            slots,
+            free,
+            reading: self.readings.get(process).copied(),
+        };
+        self.slots.nodes().map(report).collect()
     }
 
     fn remembered(&self) -> Vec<RememberedJob> {

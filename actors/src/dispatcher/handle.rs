@@ -8,6 +8,7 @@ use super::actor::{Dispatcher, DispatcherArguments};
 use super::message::{DispatcherMessage, NodeReport, RememberedJob, Submission};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
+use crate::metrics::ProcessReading;
 
 /// Starts the dispatcher of a leader, without nodes at first.
 ///
@@ -35,6 +36,11 @@ impl DispatcherHandle {
     /// A process is lost.
     pub fn node_lost(&self, process: NodeProcess, reason: String) {
         drop(self.actor.cast(DispatcherMessage::NodeLost(process, reason)));
+    }
+
+    /// What the process of a task manager takes now.
+    pub fn node_measured(&self, process: NodeProcess, reading: ProcessReading) {
+        drop(self.actor.cast(DispatcherMessage::NodeMeasured(process, Box::new(reading))));
     }
 
     /// Runs a job: it starts as soon as there are slots for it, and outlives this leader once this has answered.

@@ -15,6 +15,7 @@ use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::launch::LaunchOptions;
 use crate::launch::sealed::SealedJob;
+use crate::metrics::ProcessReading;
 
 /// A job to be run.
 #[derive(Clone)]
@@ -112,7 +113,7 @@ pub struct RememberedJob {
 }
 
 /// A task manager, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NodeReport {
     /// The node, and which of its processes.
     pub process: NodeProcess,
@@ -120,12 +121,16 @@ pub struct NodeReport {
     pub slots: u32,
     /// Those that no job has.
     pub free: u32,
+    /// What its process takes, once it has told that.
+    pub reading: Option<ProcessReading>,
 }
 
 /// Messages of the dispatcher.
 pub enum DispatcherMessage {
     /// A task manager is there.
     NodeJoined(OfferedNode),
+    /// What the process of a task manager takes.
+    NodeMeasured(NodeProcess, Box<ProcessReading>),
     /// A process is lost, and why.
     NodeLost(NodeProcess, String),
     /// Run a job; answered when it is recorded and started.

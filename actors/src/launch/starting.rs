@@ -90,7 +90,7 @@ impl Starting {
     pub(super) async fn spawn(self, making: Making) -> Result<Launched, PortError> {
         let Self { job, ledger, restore, restored_from, retained } = self;
         let Making { graph, record, options, world, stopwatch, nodes, node } = making;
-        let registry = Arc::clone(&world.registry);
+        let (registry, memory) = (Arc::clone(&world.registry), Arc::clone(&world.memory));
         let batch = BatchLimit { rows: options.batch_rows, bytes: options.batch_bytes };
         let channels = ChannelOptions { credit: options.credit, batch };
         let arguments = JobArguments {
@@ -120,7 +120,7 @@ impl Starting {
         let (master, _joined) = Actor::spawn(None, JobMaster, arguments)
             .await
             .map_err(|error| PortError::give_up(format!("the job could not be started: {error}")))?;
-        Ok(Launched { handle: JobHandle::new(job, master), registry, restored_from, stopwatch })
+        Ok(Launched { handle: JobHandle::new(job, master), registry, memory, restored_from, stopwatch })
     }
 }
 

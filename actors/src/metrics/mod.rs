@@ -5,6 +5,7 @@
 //! | what a subtask counts, and how it spends its time | [`subtask`] |
 //! | what a source tells (FLIP-33) | [`source`] |
 //! | what a job and the cluster tell | [`job`] |
+//! | what a process takes of its machine | [`process`] |
 //! | how a value becomes an instrument with a scope | [`instrument`] |
 //! | who holds the instruments of a node, and samples rates | [`registry`] |
 //! | the text that Prometheus scrapes | [`prometheus`] |
@@ -13,6 +14,7 @@
 
 pub mod instrument;
 pub mod job;
+pub mod process;
 pub mod prometheus;
 pub mod registry;
 pub mod source;
@@ -20,6 +22,7 @@ pub mod subtask;
 
 pub use instrument::Now;
 pub use job::{ClusterMetrics, JobMetrics};
-pub use registry::{JobScope, Registered, Registry, TaskScope};
+pub use process::{ProcessMetrics, ProcessReading};
+pub use registry::{JobScope, Manager, Registered, Registry, TaskScope};
 pub use source::SourceMetrics;
 pub use subtask::{Phase, SubtaskMetrics};

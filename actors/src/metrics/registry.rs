@@ -19,6 +19,7 @@ use millstream_runtime::ids::{JobId, SubtaskId};
 
 use super::instrument::{Group, Measured, Now};
 use super::job::{ClusterMetrics, JobMetrics};
+use super::process::{Probe, ProcessMetrics, ProcessReading};
 use super::prometheus;
 use super::source::SourceMetrics;
 use super::subtask::{SubtaskMetrics, SubtaskReading};
@@ -43,6 +44,27 @@ pub struct TaskScope {
     pub task_name: String,
     /// Number of the deployment.
     pub attempt: u32,
+}
+
+/// What a process is to others; it may be both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Manager {
+    /// It leads jobs, or may come to.
+    Job,
+    /// It runs subtasks.
+    Task,
+}
+
+impl Manager {
+    const ALL: [Self; 2] = [Self::Job, Self::Task];
+
+    /// Flink's logical scope.
+    fn scope(self) -> &'static str {
+        match self {
+            Self::Job => "jobmanager",
+            Self::Task => "taskmanager",
+        }
+    }
 }
 
 /// Something that is measured, for as long as this value lives.
@@ -84,6 +106,7 @@ pub struct Registry {
     sources: Arc<Group<SourceMetrics>>,
     jobs: Arc<Group<JobMetrics>>,
     cluster: Arc<Group<ClusterMetrics>>,
+    processes: BTreeMap<Manager, Arc<Group<ProcessMetrics>>>,
     reader: SharedReader,
     /// Keeps the pipelines of all readers alive.
     provider: SdkMeterProvider,
@@ -103,6 +126,7 @@ impl Registry {
             sources: Arc::default(),
             jobs: Arc::default(),
             cluster: Arc::default(),
+            processes: Manager::ALL.map(|manager| (manager, Arc::default())).into(),
             reader,
             provider,
         };
@@ -110,6 +134,9 @@ impl Registry {
         registry.sources.register(&registry.provider.meter(SourceMetrics::SCOPE));
         registry.jobs.register(&registry.provider.meter(JobMetrics::SCOPE));
         registry.cluster.register(&registry.provider.meter(ClusterMetrics::SCOPE));
+        for (manager, group) in &registry.processes {
+            group.register(&registry.provider.meter(manager.scope()));
+        }
         registry
     }
 
@@ -145,12 +172,23 @@ impl Registry {
         add(&self.cluster, String::new(), ClusterMetrics::default(), attributes)
     }
 
+    /// Measures this process as a manager of this kind.
+    #[must_use]
+    pub fn process(&self, manager: Manager, probe: Arc<dyn Probe>, now: Now) -> Registered<ProcessMetrics> {
+        let mut attributes = vec![KeyValue::new("host", self.host.clone())];
+        if manager == Manager::Task {
+            attributes.push(KeyValue::new("tm_id", self.tm_id.clone()));
+        }
+        add(&self.processes[&manager], String::new(), ProcessMetrics::new(probe, now), attributes)
+    }
+
     /// Computes rates and lags as of now. Called every `metrics.fetcher.update-interval`.
     pub fn sample(&self, now: Now) {
         self.tasks.sample(now);
         self.sources.sample(now);
         self.jobs.sample(now);
         self.cluster.sample(now);
+        self.processes.values().for_each(|group| group.sample(now));
     }
 
     /// The values of a subtask by Flink's names, its source's as `operator.name`; nothing if it does not run here.
@@ -183,6 +221,12 @@ impl Registry {
     #[must_use]
     pub fn cluster_values(&self) -> Option<BTreeMap<String, String>> {
         self.cluster.values("")
+    }
+
+    /// What this process takes as a manager of this kind; nothing if it is none.
+    #[must_use]
+    pub fn process_reading(&self, manager: Manager) -> Option<ProcessReading> {
+        Some(self.processes[&manager].get("")?.reading(Now::default()))
     }
 
     /// Everything in Prometheus' text format.

@@ -15,12 +15,15 @@ use super::control::Control;
 use super::gateway::{RemoteGateway, Routes};
 use crate::dispatcher::DispatcherHandle;
 use crate::job_master::deployment::OfferedNode;
+use crate::metrics::{Manager, Registry};
 use crate::protocol::{Answers, TaskManagerGateway, ToTaskManager};
 use crate::task_manager::LocalGateway;
 use crate::world::Stopwatch;
 
 /// How often the failure detector is asked, in milliseconds: so much later than its time-out a loss may be told.
 const TICK_MS: u64 = 50;
+/// In so many ticks job managers are told what a task manager's process takes.
+const TICKS_A_READING: u64 = 20;
 
 /// The actor of a node.
 pub struct Node;
@@ -39,6 +42,8 @@ pub struct NodeArguments {
     pub dispatcher: Option<DispatcherHandle>,
     /// The clock of the failure detector.
     pub stopwatch: Stopwatch,
+    /// What this process measures.
+    pub registry: Arc<Registry>,
 }
 
 /// Messages of a node.
@@ -64,6 +69,8 @@ pub struct NodeState {
     addresses: BTreeMap<NodeProcess, SocketAddr>,
     /// Slots of the task managers that are linked: whoever comes to lead needs them.
     offers: BTreeMap<NodeProcess, u32>,
+    /// Ticks so far.
+    ticks: u64,
 }
 
 impl Actor for Node {
@@ -81,6 +88,7 @@ impl Actor for Node {
             obeyed: BTreeMap::new(),
             addresses: BTreeMap::new(),
             offers: BTreeMap::new(),
+            ticks: 0,
         };
         state.tell_dispatcher();
         Ok(state)
@@ -119,6 +127,10 @@ impl Actor for Node {
             }
             NodeMessage::Tick => {
                 state.membership.tick(now_ms, &mut verdicts);
+                if state.ticks.is_multiple_of(TICKS_A_READING) {
+                    state.tell_reading();
+                }
+                state.ticks += 1;
                 tick_later(&myself);
             }
         }
@@ -137,6 +149,16 @@ impl NodeState {
         if let Some((_, slots)) = &self.arguments.task_manager {
             self.say(peer, &Control::Offer { slots: *slots });
         }
+    }
+
+    /// Whoever leads shows what the process of a task manager takes.
+    fn tell_reading(&self) {
+        let Some(reading) = self.arguments.registry.process_reading(Manager::Task) else { return };
+        if let Some(dispatcher) = &self.arguments.dispatcher {
+            dispatcher.node_measured(self.arguments.process.clone(), reading);
+        }
+        let told = Control::Process(Box::new(reading));
+        self.addresses.keys().for_each(|peer| self.say(peer, &told));
     }
 
     /// A job manager makes nodes known to each other: it is the only one that all of them are told of.
@@ -168,6 +190,11 @@ impl NodeState {
                 self.offers.insert(peer.clone(), slots);
                 if let Some(dispatcher) = &self.arguments.dispatcher {
                     self.offered(dispatcher, peer, slots);
+                }
+            }
+            Ok(Control::Process(reading)) => {
+                if let Some(dispatcher) = &self.arguments.dispatcher {
+                    dispatcher.node_measured(peer.clone(), *reading);
                 }
             }
             Ok(Control::Meet(addresses)) => {

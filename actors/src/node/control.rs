@@ -7,6 +7,7 @@ use millstream_runtime::ids::JobId;
 use millstream_runtime::ports::PortError;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::ProcessReading;
 use crate::protocol::{FromTaskManager, ToTaskManager};
 
 /// A control message.
@@ -17,6 +18,8 @@ pub enum Control {
         /// Its slots.
         slots: u32,
     },
+    /// From a task manager, every now and then: what its process takes.
+    Process(Box<ProcessReading>),
     /// From a job manager: nodes that this one is to keep links with.
     Meet(Vec<SocketAddr>),
     /// From the master of a job.

@@ -60,9 +60,9 @@ pub struct Hardware {
     pub cpu_cores: u32,
     /// Memory of the machine.
     pub physical_memory: u64,
-    /// Memory that nobody uses.
+    /// Memory of it that nobody uses.
     pub free_memory: u64,
-    /// Memory set aside for state: 0, state takes what it needs.
+    /// Memory that keyed state may take; 0 is no limit.
     pub managed_memory: u64,
 }
 

@@ -15,7 +15,7 @@ use super::submission::Submitter;
 use crate::error::Result;
 use crate::executable;
 use crate::run::screen::Screen;
-use crate::serve::figures::{self, Figures};
+use crate::serve::figures::Figures;
 use crate::serve::jobs::Jobs;
 use crate::serve::programs::{Entrance, Programs};
 use crate::serve::{Leader, Settings};
@@ -41,8 +41,6 @@ pub(super) async fn start(site: Site, mut role: watch::Receiver<Role>, screen: &
         ));
     }
     let figures = Arc::new(Figures::new(Arc::clone(&site.world.registry), site.stopwatch));
-    let every = configuration.get(&keys::METRICS_UPDATE_INTERVAL);
-    drop(tokio::spawn(figures::sample(Arc::clone(&figures), every)));
     let (tell, leading) = watch::channel(Leading::Unknown);
     let server = Server::follow(&address, port, leading).await;
     let server = server.map_err(|error| PortError::fix_input(error.to_string()))?;

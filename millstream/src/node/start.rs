@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_actors::dispatcher::{Scheduling, SchedulingMode};
 use millstream_actors::leadership::{Candidate, Role};
-use millstream_actors::metrics::Registry;
+use millstream_actors::metrics::{Manager, Registry};
 use millstream_actors::node::{self, NodeArguments, NodeHandle};
 use millstream_actors::task_manager::{self, LocalGateway, TaskManagerArguments};
 use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World, blocking};
@@ -34,6 +34,7 @@ use crate::executable;
 use crate::jobs::Job;
 use crate::run::screen::Screen;
 use crate::run::{memory, settings};
+use crate::serve::measuring::{Measured, Measuring};
 use crate::watchdog;
 
 /// Before the name of another node is looked up again.
@@ -48,6 +49,7 @@ pub(super) struct Running {
     address: SocketAddr,
     links: Links,
     rest: Option<Server>,
+    measuring: Measuring,
     /// Owned for as long as the node runs.
     _folder: Arc<NodeFolder>,
 }
@@ -57,7 +59,14 @@ impl Running {
     pub fn ready_line(&self) -> String {
         let rest = self.rest.as_ref().map(|server| format!(" rest=http://{}", server.local_address()));
         let NodeProcess { node, .. } = &self.process;
-        format!("ready node={node} address={} slots={}{}", self.address, self.slots, rest.unwrap_or_default())
+        let metrics = self.measuring.endpoint().map(|endpoint| format!(" metrics={endpoint}"));
+        format!(
+            "ready node={node} address={} slots={}{}{}",
+            self.address,
+            self.slots,
+            rest.unwrap_or_default(),
+            metrics.unwrap_or_default()
+        )
     }
 
     /// Tells its peers that it leaves.
@@ -88,6 +97,7 @@ pub(super) async fn start(
     screen: &Screen,
 ) -> Result<Running> {
     let ground = Ground::prepare(settings, configuration, jobs).await?;
+    let measuring = ground.measuring().await?;
     let (take_events, events) = node::events();
     let links = ground.links(take_events, screen).await?;
     let address = links.local_address().map_err(unusable)?;
@@ -100,7 +110,7 @@ pub(super) async fn start(
     };
     ground.find_job_managers(&links);
     let Ground { settings, process, folder, .. } = ground;
-    Ok(Running { process, slots: settings.slots, address, links, rest, _folder: folder })
+    Ok(Running { process, slots: settings.slots, address, links, rest, measuring, _folder: folder })
 }
 
 fn unusable(error: millstream_cluster::Error) -> Error {
@@ -137,6 +147,20 @@ impl Ground {
         };
         let process = NodeProcess { node: NodeId(name), incarnation: NodeIncarnation(folder.incarnation()) };
         Ok(Self { settings, configuration, process, folder, world, stopwatch, programs })
+    }
+
+    async fn measuring(&self) -> Result<Measuring> {
+        let NodeSettings { roles, .. } = &self.settings;
+        let managers = [(roles.job_manager, Manager::Job), (roles.task_manager, Manager::Task)];
+        let managers: Vec<Manager> = managers.into_iter().filter_map(|(is, manager)| is.then_some(manager)).collect();
+        let measured = Measured {
+            registry: Arc::clone(&self.world.registry),
+            stopwatch: self.stopwatch,
+            state: Arc::clone(&self.world.memory),
+        };
+        let mut measuring = Measuring::start(&self.configuration, measured, &managers);
+        measuring.answer_prometheus(&self.configuration).await?;
+        Ok(measuring)
     }
 
     async fn links(&self, events: LinkEvents, screen: &Screen) -> Result<Links> {
@@ -211,6 +235,7 @@ impl Ground {
             task_manager: task_manager.map(|gateway| (gateway.clone(), self.settings.slots)),
             dispatcher: None,
             stopwatch: self.stopwatch,
+            registry: Arc::clone(&self.world.registry),
         }
     }
 

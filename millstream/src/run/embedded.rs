@@ -6,6 +6,7 @@ use std::time::Duration;
 use millstream_actors::job_master::JobHandle;
 use millstream_actors::job_master::handle::JobOutcome;
 use millstream_actors::launch::{EarlierRun, LaunchOptions, Launched, StartFrom, earlier_run, launch};
+use millstream_actors::metrics::Manager;
 use millstream_config::keys;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::job::JobStatus;
@@ -19,8 +20,9 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::{Ending, Prepared};
 use crate::error::Result;
-use crate::serve::figures::{self, Figures};
+use crate::serve::figures::Figures;
 use crate::serve::jobs::Jobs;
+use crate::serve::measuring::{Measured, Measuring};
 use crate::serve::programs::Programs;
 use crate::serve::{Leader, Settings};
 
@@ -49,8 +51,13 @@ pub(super) async fn run(prepared: &Prepared, screen: &Screen) -> Result<(Ending,
     let mut signals = Signals::listen()
         .map_err(|error| PortError::retry(format!("signals of the system cannot be received: {error}")))?;
     announce(&prepared.options, screen)?;
-    let Launched { handle, registry, restored_from, stopwatch } =
+    let Launched { handle, registry, memory, restored_from, stopwatch } =
         launch(prepared.graph.clone(), prepared.options.clone()).await?;
+    let measured = Measured { registry: Arc::clone(&registry), stopwatch, state: memory };
+    let mut measuring = Measuring::start(&prepared.configuration, measured, &[Manager::Job, Manager::Task]);
+    if let Err(error) = measuring.answer_prometheus(&prepared.configuration).await {
+        screen.message(&format!("warning: {error}; the job runs without it"));
+    }
     let figures = Arc::new(Figures::new(registry, stopwatch));
     screen.message(&format!(
         "job {} ({}), parallelism {}",
@@ -62,11 +69,9 @@ pub(super) async fn run(prepared: &Prepared, screen: &Screen) -> Result<(Ending,
         screen.message(&format!("continues from {from}"));
     }
     let server = serve(prepared, &handle, &figures, screen).await;
-    let sampler =
-        tokio::spawn(figures::sample(Arc::clone(&figures), prepared.configuration.get(&keys::METRICS_UPDATE_INTERVAL)));
     let outcome = watch(&handle, &figures, &mut signals, screen).await?;
     let ended = Ended { job: handle.id().to_string(), seconds: figures.elapsed_seconds() };
-    sampler.abort();
+    drop(measuring);
     let Some(outcome) = outcome else { return Ok((Ending::Interrupted, ended)) };
     if let Some(server) = server {
         server.shutdown(LAST_ANSWERS).await;

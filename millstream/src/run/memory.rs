@@ -17,7 +17,7 @@ pub(crate) fn for_state(configuration: &Configuration) -> Option<usize> {
 }
 
 /// What the control group allows, or the machine has.
-fn of_process(root: &Path) -> Option<u64> {
+pub(super) fn of_process(root: &Path) -> Option<u64> {
     let machine = std::fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| total_of(&text));
     let allowed = std::fs::read_to_string(root.join("proc/self/cgroup")).ok().and_then(|text| allowed_by(root, &text));
     allowed.into_iter().chain(machine).min()

@@ -2,12 +2,14 @@
 //!
 //! - [`settings`]: configuration to options
 //! - [`sample`]: input for the main job, if it has none
+//! - [`memory`], [`process`]: what the process may take, and what it takes
 //! - [`embedded`]: from the launch to the end, with signals
 //! - [`progress`], [`summary`]: what people see meanwhile and at the end
 //! - [`screen`], [`signals`], [`text`]: the terminal
 
 mod embedded;
 pub(crate) mod memory;
+pub(crate) mod process;
 mod progress;
 pub(crate) mod sample;
 pub(crate) mod screen;

@@ -4,15 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::metrics::subtask::SubtaskReading;
 use millstream_actors::metrics::{Now, Registry};
-use millstream_actors::world::{Stopwatch, SystemClock};
+use millstream_actors::world::Stopwatch;
 use millstream_runtime::ids::{AttemptId, JobId, SubtaskId, VertexId};
-use millstream_runtime::ports::Clock;
-use tokio::time::{MissedTickBehavior, interval};
+
+use super::measuring;
 
 /// The readings of one job.
 pub(crate) type Readings = BTreeMap<SubtaskId, SubtaskReading>;
@@ -37,17 +36,12 @@ impl Figures {
     }
 
     pub fn now(&self) -> Now {
-        Now { wall_ms: SystemClock.now_ms(), monotonic_ns: self.stopwatch.elapsed_ns() }
+        measuring::now(self.stopwatch)
     }
 
     /// Seconds since the job was launched.
     pub fn elapsed_seconds(&self) -> f64 {
         self.stopwatch.elapsed_ns() as f64 / 1e9
-    }
-
-    /// Computes rates as of now.
-    pub fn sample(&self) {
-        self.registry.sample(self.now());
     }
 
     /// Reads all subtasks that the report is about.
@@ -80,16 +74,6 @@ impl Figures {
 /// A reading that was told may be older than the last one from here.
 fn is_newer(told: &SubtaskReading, known: Option<&SubtaskReading>) -> bool {
     known.is_none_or(|known| told.elapsed_ns() >= known.elapsed_ns())
-}
-
-/// Computes rates until aborted.
-pub(crate) async fn sample(figures: Arc<Figures>, every: Duration) {
-    let mut ticks = interval(every.max(Duration::from_millis(10)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        figures.sample();
-    }
 }
 
 /// The readings of one vertex.

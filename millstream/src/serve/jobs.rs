@@ -107,7 +107,7 @@ impl Jobs {
                 let ended = job.report().await.map_err(gone)?.status.is_terminal();
                 let node = NodeId(EMBEDDED_NODE.to_owned());
                 let process = NodeProcess { node, incarnation: NodeIncarnation::default() };
-                Ok(vec![NodeReport { process, slots: *slots, free: if ended { *slots } else { 0 } }])
+                Ok(vec![NodeReport { process, slots: *slots, free: if ended { *slots } else { 0 }, reading: None }])
             }
             Self::Dispatched(dispatcher) => dispatcher.nodes().await.map_err(refusal),
         }

@@ -9,6 +9,7 @@
 
 pub(crate) mod figures;
 pub(crate) mod jobs;
+pub(crate) mod measuring;
 pub(crate) mod programs;
 mod remembered;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millstream_actors::dispatcher::NodeReport;
 use millstream_actors::job_master::report::JobReport;
-use millstream_actors::metrics::{ClusterMetrics, Registered};
+use millstream_actors::metrics::{ClusterMetrics, Manager, Registered};
 use millstream_actors::view::checkpoint::CheckpointView;
 use millstream_actors::view::cluster::{ClusterOverview, ConfigEntry, TaskManagerView};
 use millstream_actors::view::job::{JobConfigView, JobDetails, JobOverview, JobStatus, VertexDetails};
@@ -164,7 +165,8 @@ impl ClusterApi for Leader {
         Box::pin(async {
             let (nodes, reports) = self.nodes().await?;
             let now_ms = self.figures.now().wall_ms;
-            Ok(nodes.iter().map(|node| views::task_manager(node, &reports, now_ms)).collect())
+            let own = self.figures.registry().process_reading(Manager::Task);
+            Ok(nodes.iter().map(|node| views::task_manager(node, own, &reports, now_ms)).collect())
         })
     }
 
@@ -268,7 +270,9 @@ impl ClusterApi for Leader {
             match of {
                 MetricsOf::Cluster => {
                     self.size().await?;
-                    Ok(registry.cluster_values().unwrap_or_default())
+                    let mut values = registry.cluster_values().unwrap_or_default();
+                    values.extend(registry.process_reading(Manager::Job).into_iter().flat_map(|own| own.values()));
+                    Ok(values)
                 }
                 MetricsOf::Job(job) => {
                     self.report(job).await?;
@@ -276,9 +280,11 @@ impl ClusterApi for Leader {
                 }
                 MetricsOf::Subtask(job, subtask) => self.subtask_values(job, subtask).await,
                 MetricsOf::TaskManager(id) => {
-                    let known = self.jobs.nodes().await?.iter().any(|node| node.process.node.0 == id);
-                    let unknown = || ApiError::NotFound(format!("TaskManager {id} not found"));
-                    if known { Ok(BTreeMap::new()) } else { Err(unknown()) }
+                    let nodes = self.jobs.nodes().await?;
+                    let node = nodes.iter().find(|node| node.process.node.0 == id);
+                    let node = node.ok_or_else(|| ApiError::NotFound(format!("TaskManager {id} not found")))?;
+                    let reading = views::process(node, registry.process_reading(Manager::Task));
+                    Ok(reading.map(|reading| reading.values()).unwrap_or_default())
                 }
             }
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use millstream_actors::dispatcher::NodeReport;
 use millstream_actors::job_master::report::{JobReport, SubtaskReportRow, SubtaskStatus, VertexReport};
 use millstream_actors::launch::EMBEDDED_NODE;
+use millstream_actors::metrics::ProcessReading;
 use millstream_actors::metrics::subtask::{Phase, SubtaskReading};
 use millstream_actors::view::checkpoint::{CheckpointConfigView, Externalization};
 use millstream_actors::view::cluster::{ClusterOverview, Hardware, TaskManagerView};
@@ -77,11 +78,21 @@ pub(super) fn bounds(report: &JobReport) -> BTreeMap<VertexId, ParallelismBounds
     report.vertices.iter().map(|vertex| (vertex.id, exactly(vertex.parallelism))).collect()
 }
 
+/// What the process of a task manager takes, if it is known: an embedded one is this process itself.
+pub(super) fn process(node: &NodeReport, own: Option<ProcessReading>) -> Option<ProcessReading> {
+    if node.process.node.0 == EMBEDDED_NODE { own } else { node.reading }
+}
+
 /// A task manager with the subtasks that jobs have on it.
-pub(super) fn task_manager(node: &NodeReport, reports: &[JobReport], now_ms: i64) -> TaskManagerView {
+pub(super) fn task_manager(
+    node: &NodeReport,
+    own: Option<ProcessReading>,
+    reports: &[JobReport],
+    now_ms: i64,
+) -> TaskManagerView {
     let id = &node.process.node;
     let is_embedded = id.0 == EMBEDDED_NODE;
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let usage = process(node, own).unwrap_or_default().usage;
     let running = |row: &&SubtaskReportRow| row.node == *id && !has_ended(row.status);
     TaskManagerView {
         id: id.to_string(),
@@ -93,10 +104,11 @@ pub(super) fn task_manager(node: &NodeReport, reports: &[JobReport], now_ms: i64
         slots_number: node.slots,
         free_slots: node.free,
         assigned_tasks: counted(reports.iter().flat_map(|job| &job.subtasks).filter(running).count()),
-        hardware: if is_embedded {
-            Hardware { cpu_cores: counted(cores), ..Hardware::default() }
-        } else {
-            Hardware::default()
+        hardware: Hardware {
+            cpu_cores: usage.cores,
+            physical_memory: usage.machine_memory,
+            free_memory: usage.machine_memory_free,
+            managed_memory: usage.state_memory_limit,
         },
         blocked: false,
     }

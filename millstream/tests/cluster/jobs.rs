@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -41,6 +42,14 @@ impl Fraud {
     /// Its options, as on a command line.
     pub fn options(&self) -> Vec<String> {
         self.0.options()
+    }
+
+    /// The files that it has made visible, each with when it was written.
+    pub fn visible(&self) -> BTreeMap<PathBuf, SystemTime> {
+        let folder = fs::read_dir(self.0.path("output/alerts")).expect("it has alerts");
+        let files = folder.map(|file| file.expect("a file"));
+        let written = |file: &fs::DirEntry| file.metadata().and_then(|known| known.modified()).expect("a time");
+        files.map(|file| (file.path(), written(&file))).collect()
     }
 }
 

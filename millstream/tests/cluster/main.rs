@@ -4,6 +4,7 @@
 
 mod intruders;
 mod jobs;
+mod metrics;
 mod partition;
 mod processes;
 #[path = "../../../state/tests/support/s3_server.rs"]
@@ -14,9 +15,9 @@ mod store_proxy;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "every test uses a part of it")]
 mod support;
+mod takeover;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use jobs::{Fraud, Sessions, Tormented};
 use processes::{Cluster, Shape, is_alive, signal, until};
@@ -107,29 +108,6 @@ fn two_jobs_survive_fifty_kills_of_task_managers_of_leaders_and_of_all_processes
         killed += torment(&cluster, &job, std::iter::from_fn(|| Some(Victim::draw(&mut random))).take(10));
     }
     println!("{killed} kills, all outputs equal");
-}
-
-#[test]
-fn a_leader_that_slept_through_a_takeover_is_refused_and_follows() {
-    let job = Fraud::new("cluster-asleep", 24_000, 12);
-    let cluster = Cluster::start("asleep", Path::new(MILLSTREAM), &SHAPE);
-    let id = job.submit(&cluster, RATE);
-    assert!(cluster.until_new_checkpoint(&id));
-    let first = cluster.leader();
-    let pid = cluster.pid(&format!("job-manager-{first}"));
-    signal(pid, "STOP");
-    let asleep = Instant::now();
-    let second = until("the other job manager leads", || cluster.ask("/overview").filter(|(now, _)| *now != first)).0;
-    assert!(asleep.elapsed() < Duration::from_secs(5), "taken over after {:?}", asleep.elapsed());
-    assert!(cluster.until_new_checkpoint(&id));
-    signal(pid, "CONT");
-    assert!(cluster.until_new_checkpoint(&id));
-    cluster.until_finished(&id);
-    assert_eq!(cluster.leader(), second);
-    // Whoever asks the one that slept is sent on.
-    let listed = cluster.command(first, &["list", "--json"]);
-    assert!(String::from_utf8_lossy(&listed.stdout).contains(&id), "{}", String::from_utf8_lossy(&listed.stderr));
-    job.check();
 }
 
 #[test]

@@ -41,15 +41,20 @@ impl Rest {
 
     /// The answer for a path, if it is one of success.
     pub fn get(&self, path: &str) -> Option<Value> {
+        serde_json::from_str(&self.ask("GET", path, "")?).ok()
+    }
+
+    /// The same of an answer that is no JSON.
+    pub fn text(&self, path: &str) -> Option<String> {
         self.ask("GET", path, "")
     }
 
     /// The answer to a body, if it is one of success.
     pub fn post(&self, path: &str, body: &Value) -> Option<Value> {
-        self.ask("POST", path, &body.to_string())
+        serde_json::from_str(&self.ask("POST", path, &body.to_string())?).ok()
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> Option<Value> {
+    fn ask(&self, method: &str, path: &str, body: &str) -> Option<String> {
         let address = SocketAddr::from((self.host, self.port));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -61,9 +66,6 @@ impl Rest {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        if head.split(' ').nth(1) != Some("200") {
-            return None;
-        }
-        serde_json::from_str(body).ok()
+        (head.split(' ').nth(1) == Some("200")).then(|| body.to_string())
     }
 }

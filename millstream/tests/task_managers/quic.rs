@@ -97,6 +97,7 @@ async fn linked(
         task_manager: offered.clone(),
         dispatcher,
         stopwatch: Stopwatch::start(),
+        registry: ground.world(name).registry,
     };
     let node = node::start(arguments, events).await.expect("it starts");
     LinkedNode { links, node, task_manager: offered.map(|(gateway, _)| gateway), folder }

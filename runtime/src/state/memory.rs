@@ -19,6 +19,12 @@ impl StateMemory {
         Arc::new(Self { limit_bytes, held_bytes: AtomicUsize::new(0), holders: AtomicUsize::new(0) })
     }
 
+    /// What they may hold together, in bytes; `None` is no limit.
+    #[must_use]
+    pub fn limit_bytes(&self) -> Option<usize> {
+        self.limit_bytes
+    }
+
     /// What all operators together hold, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

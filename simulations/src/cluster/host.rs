@@ -169,6 +169,7 @@ impl Process {
             task_manager,
             dispatcher: None,
             stopwatch: self.stopwatch,
+            registry: Arc::clone(&self.world.registry),
         })
     }
 
