@@ -252,8 +252,12 @@ impl Cluster {
         let now = until("the job tells its checkpoints", || self.newest_checkpoint(job));
         until("a new checkpoint is complete", || {
             let is_new = self.newest_checkpoint(job)? > now + 1;
-            let is_running = self.state(job)? == "RUNNING";
-            (is_new && is_running).then_some(true).or_else(|| (self.state(job)? == "FINISHED").then_some(false))
+            match self.state(job)?.as_str() {
+                "RUNNING" => is_new.then_some(true),
+                "FINISHED" => Some(false),
+                "FAILED" => panic!("the job failed:\n{}", self.log()),
+                _ => None,
+            }
         })
     }
 

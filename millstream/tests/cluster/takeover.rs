@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::jobs::{Fraud, Tormented};
-use super::processes::{Cluster, signal, until};
+use super::processes::{Cluster, Shape, signal, until};
 use super::{MILLSTREAM, RATE, SHAPE, Victim, kill};
 
 #[test]
@@ -69,4 +69,32 @@ fn a_finished_job_is_not_run_again_and_clients_find_the_next_leader() {
     assert_eq!(cluster.state(&finished).as_deref(), Some("FINISHED"));
     jobs[1].check();
     assert_eq!(jobs[0].visible(), visible, "nothing of it was written again");
+}
+
+#[test]
+fn a_stopped_job_goes_on_from_its_savepoint_as_another_job_over_the_same_output() {
+    let shape = Shape { job_managers: 1, task_managers: 1, slots: 3, restart: false };
+    let job = Fraud::new("cluster-upgraded", 90_000, 18);
+    let cluster = Cluster::start("upgraded", Path::new(MILLSTREAM), &shape);
+    let command = |arguments: &[&str]| {
+        let done = cluster.command(0, arguments);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        text.lines().last().expect("a last line").to_string()
+    };
+    let options = job.options();
+    let submit = |parallelism: &str, from: &[&str]| {
+        // So much between two checkpoints that every subtask has something to commit in each.
+        let settings = ["-D", "source.rate-limit=20000", "-D", "execution.checkpointing.interval=500ms", "--"];
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        command(&[&["submit", "fraud-detection", "-p", parallelism], from, &settings, &options].concat())
+    };
+    let mut id = submit("3", &[]);
+    for parallelism in ["2", "3"] {
+        assert!(cluster.until_new_checkpoint(&id));
+        let last = command(&["stop", &id]);
+        id = submit(parallelism, &["-s", last.strip_prefix("savepoint: ").expect("where it is")]);
+    }
+    cluster.until_finished(&id);
+    job.check();
 }

@@ -38,11 +38,7 @@ impl Hidden {
 
     pub fn parse(name: &str) -> Option<Self> {
         let inner = name.strip_prefix(UNCOMMITTED_PREFIX)?.strip_suffix(IN_PROGRESS_SUFFIX)?;
-        let (job, numbers) = inner.split_once('-')?;
-        if job.len() != 8 || !job.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let numbers = all_numbers(numbers)?;
+        let (job, numbers) = job_and_numbers(inner)?;
         let [epoch, attempt, subtask, sequence] = numbers[..] else { return None };
         Some(Self {
             job: job.to_string(),
@@ -53,19 +49,25 @@ impl Hidden {
     }
 }
 
-/// The name of part `roll` of a cut once it is committed: `part-{epoch}-{attempt}-{subtask}-{cut}[-{roll}].ext`.
+/// The name of part `roll` of a cut once it is committed: `part-{job}-{epoch}-{attempt}-{subtask}-{cut}[-{roll}].ext`. A job that
+/// goes on from a savepoint of another writes into the same folder, and its attempts have the same numbers.
 pub(super) fn visible(context: &SinkContext, cut: CutNumber, roll: usize, extension: &str) -> String {
     let AttemptId { epoch, attempt } = context.attempt;
     let roll = if roll == 0 { String::new() } else { format!("-{roll}") };
-    format!("{COMMITTED_PREFIX}{epoch}-{attempt}-{}-{cut}{roll}.{extension}", context.subtask)
+    let job = job_digits(context.job);
+    format!("{COMMITTED_PREFIX}{job}-{epoch}-{attempt}-{}-{cut}{roll}.{extension}", context.subtask)
 }
 
 /// Whether a name is one that [`visible`] makes, with any extension.
 pub(super) fn is_visible(name: &str) -> bool {
-    let numbers = name.strip_prefix(COMMITTED_PREFIX).and_then(|rest| rest.split_once('.'));
-    numbers.and_then(|(numbers, _)| all_numbers(numbers)).is_some_and(|numbers| matches!(numbers.len(), 4 | 5))
+    let inner = name.strip_prefix(COMMITTED_PREFIX).and_then(|rest| rest.split_once('.'));
+    inner.and_then(|(inner, _)| job_and_numbers(inner)).is_some_and(|(_, numbers)| matches!(numbers.len(), 4 | 5))
 }
 
-fn all_numbers(text: &str) -> Option<Vec<u64>> {
-    text.split('-').map(|number| number.parse().ok()).collect()
+/// The digits of a job, and the numbers behind them.
+fn job_and_numbers(text: &str) -> Option<(&str, Vec<u64>)> {
+    let (job, numbers) = text.split_once('-')?;
+    let is_job = job.len() == 8 && job.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let numbers: Option<Vec<u64>> = numbers.split('-').map(|number| number.parse().ok()).collect();
+    numbers.filter(|_| is_job).map(|numbers| (job, numbers))
 }

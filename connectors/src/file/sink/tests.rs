@@ -10,7 +10,7 @@ use millstream_runtime::ids::{AttemptId, AttemptNumber, CutNumber, Epoch, JobId,
 use millstream_runtime::ports::ErrorKind;
 use millstream_runtime::ports::sink::{OlderAttempts, SinkContext, SinkWriter, TwoPhaseCommitSink};
 
-use super::names::{Hidden, is_visible};
+use super::names::{Hidden, is_visible, job_digits};
 use super::{FileSink, PendingFile, clean_uncommitted, clear_output};
 
 type Row = (u64, String);
@@ -36,6 +36,11 @@ fn write(writer: &mut dyn SinkWriter<Row, PendingFile>, rows: Rows<Row>) {
 
 fn prepare(writer: &mut dyn SinkWriter<Row, PendingFile>, cut: u64) -> Vec<PendingFile> {
     writer.prepare(CutNumber(cut)).unwrap()().unwrap()
+}
+
+/// The name of a visible file of the job in [`context`].
+fn named(rest: &str) -> String {
+    format!("part-{}-{rest}", job_digits(context(0).job))
 }
 
 /// Names and contents of the visible files.
@@ -65,8 +70,8 @@ fn rows_become_visible_at_the_commit_and_only_then() {
     assert!(visible(&folder).is_empty());
     sink.committer(context(0)).unwrap().commit([first, second].concat()).unwrap();
     let line = |n: u64| format!("[{n},\"{}\"]\n", "x".repeat(20));
-    let wanted = [("part-3-0-1-2.jsonl", line(0) + &line(1)), ("part-3-0-1-3.jsonl", line(2))];
-    assert_eq!(visible(&folder), wanted.map(|(name, text)| (name.to_string(), text)).into());
+    let wanted = [(named("3-0-1-2.jsonl"), line(0) + &line(1)), (named("3-0-1-3.jsonl"), line(2))];
+    assert_eq!(visible(&folder), wanted.into());
     assert_eq!(hidden_count(&folder), 0);
 }
 
@@ -96,7 +101,7 @@ fn a_crash_before_the_commit_leaves_what_the_next_attempt_commits() {
     committer.commit(restored).unwrap();
     committer.commit(present).unwrap();
     let names: Vec<_> = visible(folder.path()).into_keys().collect();
-    assert_eq!(names, ["foreign.jsonl", "part-3-0-1-1.jsonl", "part-3-1-1-1.jsonl"]);
+    assert_eq!(names, ["foreign.jsonl".to_string(), named("3-0-1-1.jsonl"), named("3-1-1-1.jsonl")]);
     assert!(folder.path().join(".notes").exists() && folder.path().join(&other_job).exists());
 }
 
@@ -131,7 +136,7 @@ fn a_lost_torn_or_foreign_file_is_named() {
         change(folder.path(), &pending[0]);
         let error = sink.committer(context(0)).unwrap().commit(pending).unwrap_err();
         assert_eq!(error.kind, ErrorKind::GiveUp);
-        assert!(error.message.contains("part-3-0-1-1.jsonl") || error.message.contains(".inprogress"), "{error}");
+        assert!(error.message.contains(&named("3-0-1-1.jsonl")) || error.message.contains(".inprogress"), "{error}");
     };
     commit_after(|folder, file| fs::remove_file(folder.join(&file.hidden)).unwrap());
     commit_after(|folder, file| fs::write(folder.join(&file.hidden), "torn").unwrap());
@@ -160,7 +165,7 @@ fn a_large_cut_rolls_over_into_several_files() {
     assert_eq!(pending.len(), 2);
     sink.committer(context(0)).unwrap().commit(pending).unwrap();
     let files = visible(folder.path());
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["part-3-0-1-1-1.txt", "part-3-0-1-1.txt"]);
+    assert_eq!(files.keys().cloned().collect::<Vec<_>>(), [named("3-0-1-1-1.txt"), named("3-0-1-1.txt")]);
     assert_eq!(files.values().map(|text| text.lines().count()).sum::<usize>(), 10);
 }
 
@@ -175,7 +180,7 @@ fn a_cut_beyond_the_buffer_is_written_by_work_not_in_the_handler() {
     work().unwrap();
     let pending = prepare(&mut *writer, 1);
     sink.committer(context(0)).unwrap().commit(pending).unwrap();
-    assert_eq!(visible(folder.path())["part-3-0-1-1.jsonl"].lines().count(), 50_000);
+    assert_eq!(visible(folder.path())[&named("3-0-1-1.jsonl")].lines().count(), 50_000);
 }
 
 #[test]
@@ -225,5 +230,12 @@ fn hidden_names_are_read_back_and_other_names_refused() {
     for name in [".part-x.inprogress", ".part-00000000-1-2-3.inprogress", "part-1-2-3-4.jsonl", ".part-"] {
         assert_eq!(Hidden::parse(name), None);
     }
-    assert!(is_visible("part-1-2-3-4-5.jsonl") && !is_visible("part-1-2-3.jsonl") && !is_visible("part-1-2-3-x.jsonl"));
+    for name in ["part-0123abcd-1-2-3-4.jsonl", "part-0123abcd-1-2-3-4-5.txt"] {
+        assert!(is_visible(name), "{name}");
+    }
+    for name in
+        ["part-0123abcd-1-2-3.jsonl", "part-0123abcd-1-2-3-x.jsonl", "part-0123-1-2-3-4.jsonl", "part-of-mine.txt"]
+    {
+        assert!(!is_visible(name), "{name}");
+    }
 }
