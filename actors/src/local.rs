@@ -16,10 +16,14 @@ use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{StateDeclaration, check_stored};
 use millstream_state::local::{
-    FoldOutcome, FoldRequest, GroupRecord, LocalOptions, LocalStore, NodeFolder, Position, StateView, segments_to_fold,
+    FoldOutcome, FoldRequest, Lease, LocalOptions, LocalStore, NodeFolder, Position, StateView, segments_to_fold,
 };
 use millstream_state::log::{LogPosition, is_ancestor};
 use millstream_state::segment::{SegmentContext, SegmentReader};
+
+mod parts;
+
+use parts::{Part, Standing, parts};
 
 /// The local store of one job.
 pub struct LocalState {
@@ -54,8 +58,9 @@ impl LocalState {
     /// Reads what an operator has in it, once everything that was restored has been folded.
     #[must_use]
     pub fn reader(&self, uid: &OperatorUid) -> Arc<dyn StateReader> {
-        let parts = (Some(Arc::clone(&self.store)), Vec::new());
-        Arc::new(RestoredState { uid: uid.clone(), stored: Vec::new(), parts, view: OnceLock::new() })
+        let store = Some(Arc::clone(&self.store));
+        let parts = vec![RestoredPart { groups: 0..u16::MAX, store, unmerged: Vec::new() }];
+        Arc::new(RestoredState { uid: uid.clone(), stored: Vec::new(), parts, views: OnceLock::new() })
     }
 
     fn is_closed(&self) -> bool {
@@ -70,24 +75,18 @@ impl LocalState {
         self.store.lease(older).map(drop)
     }
 
-    /// The record that all key groups of an operator stand at, and the first segment of the chain they lack.
+    /// What a key group of an operator has; `None` when that is not a part of the chain, or cannot be told.
     fn standing(
         &self,
         uid: &OperatorUid,
-        groups: &Range<u16>,
+        group: KeyGroup,
         chain: &[SegmentRef],
-    ) -> Result<Option<(GroupRecord, usize)>, PortError> {
-        let mut common: Option<(GroupRecord, usize)> = None;
-        for group in groups.clone().map(KeyGroup) {
-            let Some(record) = self.store.position(uid, group)? else { return Ok(None) };
-            let Some(next) = segments_to_fold(&record, group, chain) else { return Ok(None) };
-            match &common {
-                Some((known, at)) if known.position != record.position || *at != next => return Ok(None),
-                Some(_) => {}
-                None => common = Some((record, next)),
-            }
-        }
-        Ok(common)
+    ) -> Result<Option<Standing>, PortError> {
+        let record = self.store.position(uid, group)?;
+        Ok(record.and_then(|record| {
+            let next = segments_to_fold(&record, group, chain)?;
+            Some(Standing { position: record.position, next })
+        }))
     }
 }
 
@@ -143,19 +142,27 @@ impl<'a> OpenedChain<'a> {
         Self { blobs, segments, opened: RefCell::default() }
     }
 
-    fn from(&self, first: usize) -> Result<Vec<Arc<SegmentReader>>, PortError> {
+    /// Those of a part of the key groups, from one on.
+    fn from(&self, first: usize, groups: &Range<u16>) -> Result<Vec<Arc<SegmentReader>>, PortError> {
         let mut opened = self.opened.borrow_mut();
+        let mut found = Vec::new();
         for (index, segment) in self.segments.iter().enumerate().skip(first) {
-            if let Entry::Vacant(vacant) = opened.entry(index) {
-                vacant.insert(Arc::new(SegmentReader::open(self.blobs, segment)?));
+            let SegmentRef { key_groups, .. } = segment;
+            if key_groups.start.max(groups.start) >= key_groups.end.min(groups.end) {
+                continue;
             }
+            let reader = match opened.entry(index) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(Arc::new(SegmentReader::open(self.blobs, segment)?)),
+            };
+            found.push(Arc::clone(reader));
         }
-        Ok(opened.range(first..).map(|(_, reader)| Arc::clone(reader)).collect())
+        Ok(found)
     }
 }
 
-/// What a restored operator of one subtask reads: over LMDB where it stands at an ancestor of what is restored, else over
-/// the segments alone; `None` when it has no keyed state.
+/// What a restored operator of one subtask reads: of key groups that stand at an ancestor of what is restored LMDB and what
+/// they lack, of others the segments alone; `None` when it has no keyed state.
 ///
 /// # Errors
 /// When the store or the local state cannot be read.
@@ -170,31 +177,64 @@ pub fn reader(
     if declared.is_empty() {
         return Ok(None);
     }
-    let (mut store, mut lacking) = (None, 0);
-    if let Some(local) = local
-        && let Some((record, next)) = local.standing(uid, groups, chain.segments)?
-        && record.position.job == local.job
-        && record.position.checkpoint <= restored
-        && is_ancestor(&**chain.blobs, local.job, &record.position.log)?
-    {
-        (store, lacking) = (Some(Arc::clone(&local.store)), next);
+    // Few places, each of which many groups stand at.
+    let mut looked_up: Vec<(LogPosition, bool)> = Vec::new();
+    let found = parts(groups, |group| {
+        let Some(local) = local else { return Ok(None) };
+        let Some(standing) = local.standing(uid, group, chain.segments)? else { return Ok(None) };
+        let Position { job, log, checkpoint } = &standing.position;
+        if *job != local.job || *checkpoint > restored {
+            return Ok(None);
+        }
+        let known = looked_up.iter().find(|(known, _)| known == log).map(|(_, is_ancestor)| *is_ancestor);
+        let is_ancestor = match known {
+            Some(known) => known,
+            None => {
+                let is_ancestor = is_ancestor(&**chain.blobs, local.job, log)?;
+                looked_up.push((*log, is_ancestor));
+                is_ancestor
+            }
+        };
+        Ok(Some(standing).filter(|_| is_ancestor))
+    })?;
+    let store = local.map(|local| &local.store);
+    let mut parts = Vec::new();
+    for part in found {
+        let unmerged = chain.from(part.lacks_from(), &part.groups)?;
+        let store = store.filter(|_| part.standing.is_some()).map(Arc::clone);
+        parts.push(RestoredPart { groups: part.groups, store, unmerged });
     }
-    let (uid, stored, unmerged) = (uid.clone(), declared.to_vec(), chain.from(lacking)?);
-    Ok(Some(Arc::new(RestoredState { uid, stored, parts: (store, unmerged), view: OnceLock::new() })))
+    Ok(Some(Arc::new(RestoredState { uid: uid.clone(), stored: declared.to_vec(), parts, views: OnceLock::new() })))
 }
 
-/// A reader that becomes a view when the program has told how it numbers its states.
+/// Where neighbouring key groups are read.
+#[derive(Clone)]
+struct RestoredPart {
+    groups: Range<u16>,
+    store: Option<Arc<LocalStore>>,
+    unmerged: Vec<Arc<SegmentReader>>,
+}
+
+/// A reader that becomes views when the program has told how it numbers its states.
 struct RestoredState {
     uid: OperatorUid,
     /// What the segments declare.
     stored: Vec<StateDeclaration>,
-    parts: (Option<Arc<LocalStore>>, Vec<Arc<SegmentReader>>),
-    view: OnceLock<StateView>,
+    parts: Vec<RestoredPart>,
+    /// One for each part.
+    views: OnceLock<Vec<StateView>>,
 }
 
 impl RestoredState {
-    fn view(&self) -> &StateView {
-        self.view.get().expect("states are declared before they are read")
+    /// The number of the part that a key group belongs to.
+    fn part_of(&self, group: KeyGroup) -> usize {
+        let part = self.parts.partition_point(|part| part.groups.end <= group.0);
+        assert!(part < self.parts.len(), "an operator reads key groups of its subtask, not {}", group.0);
+        part
+    }
+
+    fn view(&self, part: usize) -> &StateView {
+        &self.views.get().expect("states are declared before they are read")[part]
     }
 }
 
@@ -204,17 +244,34 @@ impl StateReader for RestoredState {
             message: format!("operator '{}': {}", self.uid, error.message),
             kind: error.kind,
         })?;
-        let (store, unmerged) = self.parts.clone();
-        self.view.get_or_init(|| StateView::new(self.uid.clone(), declarations, store, unmerged));
+        let view =
+            |RestoredPart { store, unmerged, .. }| StateView::new(self.uid.clone(), declarations, store, unmerged);
+        self.views.get_or_init(|| self.parts.iter().cloned().map(view).collect());
         Ok(())
     }
 
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
-        self.view().fetch(addresses)
+        if self.parts.len() == 1 {
+            return self.view(0).fetch(addresses);
+        }
+        let mut values = vec![None; addresses.len()];
+        let mut by_part: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, address) in addresses.iter().enumerate() {
+            by_part.entry(self.part_of(address.group)).or_default().push(index);
+        }
+        for (part, indexes) in by_part {
+            let asked: Vec<EntryAddress> = indexes.iter().map(|index| addresses[*index].clone()).collect();
+            for (index, value) in indexes.into_iter().zip(self.view(part).fetch(&asked)?) {
+                values[index] = value;
+            }
+        }
+        Ok(values)
     }
 
     fn scan(&self, prefixes: &[EntryAddress], visit: VisitEntry<'_>) -> Result<(), PortError> {
-        self.view().scan(prefixes, visit)
+        prefixes
+            .chunk_by(|a, b| self.part_of(a.group) == self.part_of(b.group))
+            .try_for_each(|prefixes| self.view(self.part_of(prefixes[0].group)).scan(prefixes, visit))
     }
 }
 
@@ -305,39 +362,54 @@ fn fold(
 ) -> Result<Option<CutNumber>, PortError> {
     let Some(lease) = local.store.leased(context.attempt) else { return Ok(None) };
     let opened = OpenedChain::new(blobs, chain);
+    let newest = chain.last().map(|segment| segment.cuts.1);
     // Every cut declares all keyed state of the operators that made it.
-    let declaring = opened.from(chain.len().saturating_sub(1))?;
+    let declaring = opened.from(chain.len().saturating_sub(1), &(0..u16::MAX))?;
     let declaring = declaring.iter().flat_map(|newest| newest.operators().map(move |uid| (newest, uid)));
     let operators: Vec<OperatorUid> =
         declaring.filter(|(newest, uid)| !newest.declarations(uid).is_empty()).map(|(_, uid)| uid.clone()).collect();
-    let newest = chain.last().map(|segment| segment.cuts.1);
     if operators.is_empty() {
         return Ok(newest);
     }
-    let to = Position { job: local.job, log, checkpoint };
-    let mut standing = Vec::new();
-    for uid in &operators {
-        standing.push(local.standing(uid, &context.key_groups, chain)?);
-    }
-    let together = standing.first().cloned().flatten().filter(|first| {
-        standing
-            .iter()
-            .all(|other| other.as_ref().is_some_and(|other| other.0.position == first.0.position && other.1 == first.1))
-    });
-    let lacking = opened.from(together.as_ref().map_or(0, |(_, next)| *next))?;
-    let groups = &context.key_groups;
-    let request = FoldRequest { operators: &operators, groups, segments: &lacking, to: &to };
-    let mut outcome = match &together {
-        Some((record, _)) => local.store.fold(&lease, Some(&record.position), &request)?,
-        None => local.store.reset(&lease, &request)?,
+    let common = |group| -> Result<Option<Standing>, PortError> {
+        let mut standing = operators.iter().map(|uid| local.standing(uid, group, chain));
+        let first = standing.next().transpose()?.flatten();
+        for other in standing {
+            if other? != first {
+                return Ok(None);
+            }
+        }
+        Ok(first)
     };
-    if outcome == FoldOutcome::Damaged {
-        tracing::warn!("a part of the local state is damaged; it is loaded anew");
-        let whole = opened.from(0)?;
-        outcome = local.store.reset(&lease, &FoldRequest { segments: &whole, ..request })?;
+    let to = Position { job: local.job, log, checkpoint };
+    for part in parts(&context.key_groups, common)? {
+        let outcome = fold_part(local, &lease, &operators, &opened, (&part, &to))?;
+        if outcome != FoldOutcome::Folded {
+            return Ok(None);
+        }
     }
-    Ok(match outcome {
-        FoldOutcome::Folded => newest,
-        FoldOutcome::Stale | FoldOutcome::Elsewhere { .. } | FoldOutcome::Damaged => None,
-    })
+    Ok(newest)
+}
+
+/// Folds what key groups lack that stand at the same place. Each part is whole on its own, whatever becomes of the others.
+fn fold_part(
+    local: &LocalState,
+    lease: &Lease,
+    operators: &[OperatorUid],
+    opened: &OpenedChain<'_>,
+    (part, to): (&Part, &Position),
+) -> Result<FoldOutcome, PortError> {
+    let groups = &part.groups;
+    let lacking = opened.from(part.lacks_from(), groups)?;
+    let request = FoldRequest { operators, groups, segments: &lacking, to };
+    let outcome = match &part.standing {
+        Some(standing) => local.store.fold(lease, Some(&standing.position), &request)?,
+        None => local.store.reset(lease, &request)?,
+    };
+    if outcome != FoldOutcome::Damaged {
+        return Ok(outcome);
+    }
+    tracing::warn!("a part of the local state is damaged; it is loaded anew");
+    let whole = opened.from(0, groups)?;
+    local.store.reset(lease, &FoldRequest { segments: &whole, ..request })
 }
