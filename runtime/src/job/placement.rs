@@ -158,6 +158,9 @@ impl Slots {
     }
 }
 
+/// More than any number of key groups.
+const STAYS: usize = 1 << 16;
+
 /// Pairs of a slot and a node that has state of its subtasks, the most first.
 fn by_locality<'a>(widest: &[&JobVertex], before: &'a Places) -> Vec<(usize, usize, &'a NodeId)> {
     let mut groups: BTreeMap<(usize, &NodeId), usize> = BTreeMap::new();
@@ -170,7 +173,9 @@ fn by_locality<'a>(widest: &[&JobVertex], before: &'a Places) -> Vec<(usize, usi
                 let range = key_group_range(max, vertex.parallelism, SubtaskIndex(index));
                 let common = usize::from(range.end.min(kept.end).saturating_sub(range.start.max(kept.start)));
                 if common > 0 {
-                    *groups.entry((index as usize, node)).or_default() += common;
+                    // Who can stay is not moved for state that moves anyway.
+                    let stays = was == vertex.parallelism && old.index.0 == index;
+                    *groups.entry((index as usize, node)).or_default() += common + if stays { STAYS } else { 0 };
                 }
             }
         }

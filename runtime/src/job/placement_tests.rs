@@ -138,3 +138,12 @@ fn whatever_comes_and_goes_slots_hold_one_subtask_of_each_vertex_and_who_can_sta
         }
     }
 }
+
+#[test]
+fn who_can_stay_is_not_moved_for_the_state_of_others_that_have_to() {
+    let before = places(&JobGraph::of_shape(&[2, 1], &[]), &[1, 1], &Places::new(), LoadBalance::Slots);
+    let graph = JobGraph::of_shape(&[2, 2], &[]);
+    let after = places(&graph, &[2, 2], &before, LoadBalance::Slots);
+    let nodes = [&graph.vertices[0], &graph.vertices[1]].map(|vertex| nodes_of(&after, vertex));
+    assert_eq!(nodes, [["0", "1"], ["0", "1"]], "all state of the second was on node 0");
+}
