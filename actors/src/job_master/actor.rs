@@ -108,8 +108,6 @@ pub struct JobMasterState {
     pub(super) refused: bool,
     pub(super) allow_non_restored_state: bool,
     pub(super) allow_fallback: bool,
-    /// How far each source had come at the restored cut, by vertex index.
-    pub(super) source_floors: Vec<(usize, Timestamp)>,
     pub(super) savepoint_dir: Option<String>,
     pub(super) properties: Vec<(String, String)>,
     pub(super) nodes: Nodes,
@@ -169,8 +167,8 @@ impl JobMasterState {
         Self {
             ledger: Some(ledger),
             cleanings: Cleanings::new(cleaner),
-            coordinator: Coordinator::new(checkpoints, retained),
-            job: Job::new(epoch, regions.len(), job, now_ms),
+            coordinator: Coordinator::new(checkpoints, retained, regions.ids()),
+            job: Job::new(epoch, &regions.ids(), job, now_ms),
             members: BTreeMap::new(),
             regions,
             enumerators: Enumerators::default(),
@@ -192,7 +190,6 @@ impl JobMasterState {
             refused: false,
             allow_non_restored_state: arguments.allow_non_restored_state,
             allow_fallback: arguments.allow_fallback,
-            source_floors: Vec::new(),
             savepoint_dir: arguments.savepoint_dir,
             properties: arguments.properties,
             nodes,
@@ -258,15 +255,7 @@ impl JobMasterState {
                 self.job.cancel_requested(now_ms, &mut commands);
                 self.carry_out_job(myself, commands).await;
             }
-            JobMasterMessage::Redeploy(graph, record) => {
-                // What is left of the attempt before is known by its number, whatever the graph says.
-                self.blueprint.graph = graph;
-                self.blueprint.record = *record;
-                self.regions = self.blueprint.regions();
-                let mut commands = Vec::new();
-                self.job.redeploy(self.regions.len(), now_ms, &mut commands);
-                self.carry_out_job(myself, commands).await;
-            }
+            JobMasterMessage::Redeploy(graph, record) => self.redeploy(myself, graph, *record).await,
             JobMasterMessage::StepDown => {
                 let mut commands = Vec::new();
                 self.job.leadership_lost(now_ms, &mut commands);

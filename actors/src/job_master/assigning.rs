@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_runtime::checkpoint::coordinator::{Command, EnumeratorSnapshot};
-use millstream_runtime::ids::{AttemptId, CheckpointId, RegionId, SubtaskId, SubtaskIndex};
+use millstream_runtime::checkpoint::coordinator::Command;
+use millstream_runtime::ids::{AttemptId, CheckpointId, RegionId, SubtaskId, SubtaskIndex, VertexId};
 use millstream_runtime::job::Failure;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::source::SplitEnumerator;
@@ -11,7 +11,7 @@ use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 use ractor::ActorRef;
 
 use super::actor::JobMasterState;
-use super::enumerators::{Assignment, Discovery, Enumerators};
+use super::enumerators::{Assignment, Discovery, Made};
 use super::message::JobMasterMessage;
 use crate::protocol::{Order, SplitAssignment, ToTaskManager};
 use crate::world::caught;
@@ -19,21 +19,19 @@ use crate::world::caught;
 type Myself = ActorRef<JobMasterMessage>;
 
 impl JobMasterState {
-    /// Takes the enumerators of a deployment of the whole job in, by vertex, and sends them to look.
-    pub(super) fn make_enumerators(&mut self, myself: &Myself, made: Vec<(usize, Box<dyn SplitEnumerator>)>) {
+    /// Takes enumerators in that were made for a deployment, and sends them to look.
+    pub(super) fn take_enumerators(&mut self, myself: &Myself, made: Vec<Made>) {
         let Some(newest) = self.job.attempt() else { return };
-        self.enumerators = Enumerators::made_for(newest);
-        for (vertex, enumerator) in made {
-            let source = &self.blueprint.graph.vertices[vertex];
-            let uid = source.enumerator.as_ref().map(|(uid, _)| uid.clone()).expect("a vertex with an enumerator");
-            self.enumerators.add(vertex, uid, source.parallelism, enumerator);
+        for made in made {
+            let vertex = made.vertex;
+            self.enumerators.add(made, newest);
             self.discover(myself, newest, vertex);
         }
     }
 
     /// Sends an enumerator to look for splits.
-    pub(super) fn discover(&mut self, myself: &Myself, made_for: AttemptId, vertex: usize) {
-        if !self.enumerators.are_of(made_for) {
+    pub(super) fn discover(&mut self, myself: &Myself, made_for: AttemptId, vertex: VertexId) {
+        if !self.enumerators.is_of(vertex, made_for) {
             return;
         }
         let Some(enumerator) = self.enumerators.take(vertex) else { return };
@@ -47,10 +45,10 @@ impl JobMasterState {
     }
 
     pub(super) async fn discovered(&mut self, myself: &Myself, made_for: AttemptId, discovery: Discovery) {
-        if !self.enumerators.are_of(made_for) {
+        let vertex = discovery.vertex;
+        if !self.enumerators.is_of(vertex, made_for) {
             return;
         }
-        let vertex = discovery.vertex;
         match self.enumerators.returned(discovery) {
             Ok(assignment) => self.assign(assignment),
             Err(PortError { kind, message }) => {
@@ -69,7 +67,7 @@ impl JobMasterState {
 
     fn assign(&mut self, assignment: Option<Assignment>) {
         let Some(Assignment { vertex, splits, initial, last }) = assignment else { return };
-        let floor = if initial { self.source_floor(vertex) } else { self.reached(vertex) };
+        let floor = if initial { self.enumerators.source_floor(vertex) } else { self.reached(vertex) };
         for (index, splits) in (0..).map(SubtaskIndex).zip(splits) {
             let splits = SplitAssignment { splits, initial, last, floor };
             self.enumerators.gave(vertex, index, &splits);
@@ -77,32 +75,27 @@ impl JobMasterState {
         }
     }
 
-    /// How far a source had come when the job was restored.
-    fn source_floor(&self, vertex: usize) -> Timestamp {
-        self.source_floors.iter().find(|(of, _)| *of == vertex).map_or(MIN_TIMESTAMP, |(_, floor)| *floor)
-    }
-
     /// How far any reader of a source has come, as it was told last.
-    fn reached(&self, vertex: usize) -> Timestamp {
-        let members = self.members.values().filter(|member| member.vertex == vertex);
-        let watermarks = members.filter_map(|member| member.reading.map(|reading| reading.output_watermark));
+    fn reached(&self, vertex: VertexId) -> Timestamp {
+        let members = self.members.iter().filter(|(id, _)| id.vertex == vertex);
+        let watermarks = members.filter_map(|(_, member)| member.reading.map(|reading| reading.output_watermark));
         watermarks.max().unwrap_or(MIN_TIMESTAMP)
     }
 
     /// To a reader that runs or is on its way; another gets it when it is deployed.
-    fn send_splits(&self, vertex: usize, index: SubtaskIndex, splits: SplitAssignment) {
-        let id = SubtaskId { vertex: self.blueprint.graph.vertices[vertex].id, index };
+    fn send_splits(&self, vertex: VertexId, index: SubtaskIndex, splits: SplitAssignment) {
+        let id = SubtaskId { vertex, index };
         let Some(member) = self.members.get(&id).filter(|member| self.job.is_wanted(member.attempt)) else { return };
         let order = Order::Assign { subtask: id, splits };
         self.nodes.send(&member.node, ToTaskManager::Order(member.attempt, order));
     }
 
-    /// Gives the readers of a region that was restored alone what they had been given since.
+    /// Gives the readers of a region what they had been given since the checkpoint that it was restored from, by enumerators
+    /// that go on.
     pub(super) fn assign_again(&self, region: RegionId, restored: CheckpointId) {
-        for id in self.regions.subtasks(region) {
-            let Some(member) = self.members.get(id) else { continue };
-            for splits in self.enumerators.again(member.vertex, id.index, restored) {
-                self.send_splits(member.vertex, id.index, splits);
+        for SubtaskId { vertex, index } in self.regions.subtasks(region) {
+            for splits in self.enumerators.again(*vertex, *index, restored) {
+                self.send_splits(*vertex, *index, splits);
             }
         }
     }
@@ -111,9 +104,6 @@ impl JobMasterState {
         let Some(checkpoint) = self.snapshot_wanted else { return };
         let Some(snapshots) = self.enumerators.snapshot(checkpoint) else { return };
         self.snapshot_wanted = None;
-        let graph = &self.blueprint.graph;
-        let snapshots: Vec<EnumeratorSnapshot> =
-            snapshots.into_iter().map(|(vertex, uid, state)| (graph.vertices[vertex].id, uid, state)).collect();
         self.coordinator.enumerators_snapshotted(checkpoint, snapshots, self.now_ms(), more);
     }
 }

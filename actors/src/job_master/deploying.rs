@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use millstream_runtime::checkpoint::coordinator::{Command, RegionDeployment, RestoredStatistics};
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, OlderAttempts, RegionId, SubtaskId};
+use millstream_runtime::job::placement::Places;
 use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus, Scope};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::Look;
 use ractor::ActorRef;
 
 use super::actor::JobMasterState;
-use super::deployment::Deployments;
+use super::deployment::{Deployments, members};
 use super::enumerators::Enumerators;
 use super::message::JobMasterMessage;
 use super::prepare::{Prepared, Search, prepare, strays};
 use super::report::SubtaskStatus;
-use super::restore::{Planned, RestorePlan, Restored, plan};
+use super::restore::{Planned, RestorePlan, Restored, Wanted, plan};
 use crate::metrics::job::Availability;
 use crate::protocol::ToTaskManager;
 use crate::world::caught;
@@ -197,8 +198,11 @@ impl JobMasterState {
             whole,
             look: if first { Look::Whole } else { Look::Index },
         };
-        let only: BTreeSet<SubtaskId> =
-            deployments.keys().flat_map(|region| self.regions.subtasks(*region)).copied().collect();
+        if whole {
+            // None runs that an enumerator could go on for, and all may go back further than it remembers.
+            self.enumerators = Enumerators::default();
+        }
+        let wanted = self.wanted(&deployments);
         let newest = deployments.values().max().copied().unwrap_or_default();
         let older = OlderAttempts { before: newest, beside: Arc::new(self.job.living()) };
         let (graph, allow) = (Arc::clone(&self.blueprint.graph), self.allow_non_restored_state);
@@ -209,14 +213,21 @@ impl JobMasterState {
                 Prepared::From(restored, messages) => {
                     let strays = strays(&ledger, older, restored.as_ref());
                     drop(myself.cast(JobMasterMessage::Clean(Box::new(strays))));
-                    let only = (!whole).then_some(&only);
-                    let mut plan = caught(|| plan(&graph, restored, only, &world.blobs, allow))??;
+                    let mut plan = caught(|| plan(&graph, restored, &wanted, &world.blobs, allow))??;
                     plan.messages.extend(messages);
                     Ok(Planned::Plan(plan))
                 }
             });
             drop(myself.cast(JobMasterMessage::RestorePlanned(deployments, Box::new(planned), ledger)));
         }));
+    }
+
+    /// What is to be restored for deployments.
+    fn wanted(&self, deployments: &Deployments) -> Wanted {
+        let subtasks = deployments.keys().flat_map(|region| self.regions.subtasks(*region));
+        let subtasks: BTreeSet<SubtaskId> = subtasks.copied().collect();
+        let lacking = subtasks.iter().map(|id| id.vertex).filter(|vertex| !self.enumerators.has(*vertex));
+        Wanted { enumerators: lacking.collect(), subtasks }
     }
 
     /// Whether these are all regions: none goes on beside them.
@@ -253,9 +264,8 @@ impl JobMasterState {
 
     async fn deploy(&mut self, myself: &Myself, deployments: Deployments, mut plan: RestorePlan) {
         plan.messages.iter().for_each(|message| tracing::warn!("{message}"));
-        let whole = self.is_whole(&deployments);
-        // Subtasks that run stay where they are; of the others each goes where it was, if it can.
-        let places = match self.nodes.place(&self.blueprint.graph) {
+        // Of those that do not run each goes where it was, if it can.
+        let places = match self.nodes.place(&self.blueprint.graph, &self.running()) {
             Ok(places) => places,
             Err(_lost_meanwhile) => {
                 self.deploy_wanted.extend(deployments);
@@ -263,9 +273,7 @@ impl JobMasterState {
                 return;
             }
         };
-        if whole {
-            self.members.clear();
-        }
+        self.members.retain(|id, _| self.regions.of_subtask(*id).is_some());
         let restored = self.tell_restored(&plan);
         let living = self.job.living();
         // Task managers take deployments in order of their numbers, and refuse what comes late.
@@ -279,14 +287,19 @@ impl JobMasterState {
             for (node, deploy) in self.blueprint.deploys(*attempt, (&beside, before), &places, &mut plan) {
                 self.nodes.send(&node, ToTaskManager::Deploy(Box::new(deploy)));
             }
-            self.members.extend(self.blueprint.members(*attempt, before, places, self.now_ms()));
+            self.members.extend(members(*attempt, before, places, self.now_ms()));
         }
-        if whole {
-            self.source_floors = plan.source_floors;
-            self.make_enumerators(myself, plan.enumerators);
-        } else {
-            deployments.keys().for_each(|region| self.assign_again(*region, restored));
-        }
+        // The graph may have changed meanwhile: of what was planned for it, only regions are left that are in both.
+        let deployed = self.wanted(&deployments).enumerators;
+        plan.enumerators.retain(|made| deployed.contains(&made.vertex));
+        self.take_enumerators(myself, plan.enumerators);
+        deployments.keys().for_each(|region| self.assign_again(*region, restored));
+    }
+
+    /// Where subtasks run that are wanted.
+    fn running(&self) -> Places {
+        let wanted = self.members.iter().filter(|(_, member)| self.job.is_wanted(member.attempt));
+        wanted.map(|(id, member)| (*id, member.node.clone())).collect()
     }
 
     /// Tells what is restored; answers the checkpoint, 0 for what is older than this job's own.
@@ -318,7 +331,7 @@ impl JobMasterState {
         let floor =
             CheckpointId(self.ledger.as_ref().map_or(0, |ledger| ledger.log.state().last_checkpoint.0 + 1).max(1));
         let mut commands = Vec::new();
-        let region = RegionDeployment { region, of: self.regions.len(), attempt, subtasks };
+        let region = RegionDeployment { region, attempt, subtasks };
         if let Err(error) = self.coordinator.start_region(region, floor, now_ms, &mut commands) {
             self.fail(myself, &[attempt], Failure::of_job(ErrorKind::Retry, error.to_string())).await;
             return;

@@ -35,8 +35,6 @@ pub struct Member {
     pub since_ms: Timestamp,
     /// When it was deployed.
     pub started_ms: Timestamp,
-    /// Index of its vertex.
-    pub vertex: usize,
     /// All of its inputs have ended.
     pub ended: bool,
     /// The actor has stopped.
@@ -64,7 +62,7 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// The regions of the graph.
+    /// The regions of the graph, if it is the first.
     #[must_use]
     pub fn regions(&self) -> Regions {
         Regions::of(&self.graph, self.failover)
@@ -99,34 +97,31 @@ impl Blueprint {
         }
         deploys
     }
+}
 
-    /// The members of an attempt that is being deployed.
-    #[must_use]
-    pub fn members(
-        &self,
-        attempt: AttemptId,
-        deployments_before: u32,
-        places: BTreeMap<SubtaskId, NodeProcess>,
-        now_ms: Timestamp,
-    ) -> BTreeMap<SubtaskId, Member> {
-        let member = |(id, NodeProcess { node, .. }): (SubtaskId, NodeProcess)| {
-            let vertex = self.graph.vertices.iter().position(|vertex| vertex.id == id.vertex);
-            let member = Member {
-                attempt,
-                deployments_before,
-                node,
-                status: SubtaskStatus::Initializing,
-                since_ms: now_ms,
-                started_ms: now_ms,
-                vertex: vertex.expect("placed by this graph"),
-                ended: false,
-                gone: false,
-                reading: None,
-            };
-            (id, member)
+/// The members of an attempt that is being deployed.
+#[must_use]
+pub fn members(
+    attempt: AttemptId,
+    deployments_before: u32,
+    places: BTreeMap<SubtaskId, NodeProcess>,
+    now_ms: Timestamp,
+) -> BTreeMap<SubtaskId, Member> {
+    let member = |(id, NodeProcess { node, .. }): (SubtaskId, NodeProcess)| {
+        let member = Member {
+            attempt,
+            deployments_before,
+            node,
+            status: SubtaskStatus::Initializing,
+            since_ms: now_ms,
+            started_ms: now_ms,
+            ended: false,
+            gone: false,
+            reading: None,
         };
-        places.into_iter().map(member).collect()
-    }
+        (id, member)
+    };
+    places.into_iter().map(member).collect()
 }
 
 /// A task manager that may run subtasks of the job.
@@ -166,17 +161,32 @@ impl Nodes {
         self.nodes.insert(id, (node, answers));
     }
 
-    /// Places the subtasks of a graph on them, and remembers it for the deployment after this one.
+    /// Places the subtasks of a graph on them, and remembers it for the deployment after this one. Those that run stay where
+    /// they do.
     ///
     /// # Errors
     /// When they have too few slots.
-    pub fn place(&mut self, graph: &JobGraph) -> Result<BTreeMap<SubtaskId, NodeProcess>, TooFewSlots> {
-        self.before = self.placed(graph)?;
-        let process = |(id, node): (&SubtaskId, &NodeId)| (*id, self.nodes[node].0.process.clone());
-        Ok(self.before.iter().map(process).collect())
+    pub fn place(
+        &mut self,
+        graph: &JobGraph,
+        running: &Places,
+    ) -> Result<BTreeMap<SubtaskId, NodeProcess>, TooFewSlots> {
+        let mut places = self.placed(graph)?;
+        for (id, place) in &mut places {
+            if let Some(node) = running.get(id) {
+                place.clone_from(node);
+            }
+        }
+        self.before = places;
+        let process = |(id, node): (&SubtaskId, &NodeId)| Some((*id, self.nodes.get(node)?.0.process.clone()));
+        Ok(self.before.iter().filter_map(process).collect())
     }
 
-    fn placed(&self, graph: &JobGraph) -> Result<Places, TooFewSlots> {
+    /// Where the subtasks of a graph would be placed.
+    ///
+    /// # Errors
+    /// When they have too few slots.
+    pub fn placed(&self, graph: &JobGraph) -> Result<Places, TooFewSlots> {
         let offer = |(node, (offered, _)): (&NodeId, &(OfferedNode, Answers))| SlotOffer {
             node: node.clone(),
             slots: offered.slots,

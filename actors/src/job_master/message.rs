@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
-use millstream_runtime::ids::{AttemptId, NodeId, NodeProcess};
+use millstream_runtime::ids::{AttemptId, NodeId, NodeProcess, VertexId};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
@@ -33,7 +33,7 @@ pub enum JobMasterMessage {
     /// An enumerator came back from looking; with the number of the deployment that it was made for.
     Discovered(AttemptId, Box<Discovery>),
     /// An enumerator is to look again.
-    Discover(AttemptId, usize),
+    Discover(AttemptId, VertexId),
     /// What became of a record of a checkpoint.
     Recorded(Box<RecordOutcome>),
     /// What became of the record of the job's end.
@@ -64,7 +64,8 @@ pub enum JobMasterMessage {
     Cancel(RpcReplyPort<JobOutcome>),
     /// Tell when the job has ended.
     Await(RpcReplyPort<JobOutcome>),
-    /// Run with this graph from now on, at another parallelism, and tell nodes this record of it.
+    /// Run as this graph from now on, the same program at another parallelism, and tell nodes this record of it. What is the
+    /// same in it goes on.
     Redeploy(Arc<JobGraph>, Box<JobRecord>),
     /// Another leader goes on with the job: stop without a record.
     StepDown,

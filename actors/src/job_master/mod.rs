@@ -4,6 +4,7 @@
 //! - [`actor`]: the loop
 //! - [`carry_out`]: what the coordinator of checkpoints commands
 //! - [`deploying`]: what the job machine commands: regions come and go
+//! - [`rescaling`]: what goes on when the job is to run as another graph
 //! - [`assigning`]: splits from enumerators to readers
 //! - [`deployment`]: where the subtasks of an attempt are, and the way to the nodes that run them
 //! - [`prepare`]: what a deployment starts from
@@ -28,6 +29,7 @@ pub mod prepare;
 pub mod recording;
 pub mod records;
 pub mod report;
+pub mod rescaling;
 pub mod restore;
 
 pub use actor::{JobArguments, JobMaster};

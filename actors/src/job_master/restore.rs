@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use millstream_runtime::checkpoint::manifest::{Manifest, SegmentRef, VertexState};
 use millstream_runtime::graph::{JobGraph, JobVertex};
-use millstream_runtime::ids::{OperatorUid, SubtaskId, SubtaskIndex};
+use millstream_runtime::ids::{OperatorUid, SubtaskId, SubtaskIndex, VertexId};
 use millstream_runtime::key::KEY_FORMAT_VERSION;
 use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
-use millstream_runtime::ports::source::SplitEnumerator;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::state::cut::{OperatorState, StateDeclaration};
 use millstream_runtime::state::operator::deal;
-use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
+use millstream_runtime::time::MIN_TIMESTAMP;
 use millstream_state::segment::SegmentReader;
 
+use super::enumerators::Made;
 use crate::in_flight::{InFlightRef, channels_uid, has_rows_in_flight};
 use crate::protocol::TaskRestore;
 use crate::protocol::deploy::OperatorRestore;
@@ -26,10 +26,8 @@ use crate::protocol::deploy::OperatorRestore;
 pub struct RestorePlan {
     /// By subtask.
     pub subtasks: BTreeMap<SubtaskId, TaskRestore>,
-    /// Enumerators by vertex index.
-    pub enumerators: Vec<(usize, Box<dyn SplitEnumerator>)>,
-    /// How far each source had come, by vertex index: files found later are late against it.
-    pub source_floors: Vec<(usize, Timestamp)>,
+    /// Enumerators, as far as they are to be made.
+    pub enumerators: Vec<Made>,
     /// The checkpoint that was restored, for statistics.
     pub restored: Option<Restored>,
     /// What to tell the user: damaged checkpoints passed over, state left behind.
@@ -55,47 +53,54 @@ pub enum Planned {
     GoesBack(Vec<String>),
 }
 
-/// Plans a restore: of these subtasks only, while others go on, or of all of them and the enumerators.
+/// What is to be restored, while others may go on.
+pub struct Wanted {
+    /// The subtasks.
+    pub subtasks: BTreeSet<SubtaskId>,
+    /// Vertices whose enumerators are to be made; those of other vertices go on.
+    pub enumerators: BTreeSet<VertexId>,
+}
+
+/// Plans a restore.
 ///
 /// # Errors
 /// When the state does not fit the graph, or a segment cannot be read.
 pub fn plan(
     graph: &JobGraph,
     restored: Option<Restored>,
-    only: Option<&BTreeSet<SubtaskId>>,
+    wanted: &Wanted,
     blobs: &Arc<dyn BlobStore>,
     allow_non_restored_state: bool,
 ) -> Result<RestorePlan, PortError> {
     let mut plan = RestorePlan {
         subtasks: BTreeMap::new(),
         enumerators: Vec::new(),
-        source_floors: Vec::new(),
         restored: restored.clone(),
         messages: Vec::new(),
     };
     let manifest = restored.as_ref().map(|restored| &*restored.manifest);
-    if let (Some(manifest), None) = (manifest, only) {
+    if let Some(manifest) = manifest {
         check(graph, manifest, blobs, allow_non_restored_state, &mut plan.messages)?;
     }
-    for (index, vertex) in graph.vertices.iter().enumerate() {
+    for vertex in &graph.vertices {
         let ids = (0..vertex.parallelism).map(|subtask| SubtaskId { vertex: vertex.id, index: SubtaskIndex(subtask) });
-        let ids: Vec<SubtaskId> = ids.filter(|id| only.is_none_or(|only| only.contains(id))).collect();
+        let ids: Vec<SubtaskId> = ids.filter(|id| wanted.subtasks.contains(id)).collect();
         if ids.is_empty() {
             continue;
         }
-        if let (Some((uid, factory)), None) = (&vertex.enumerator, only) {
-            let stored = manifest
-                .and_then(|manifest| {
-                    manifest.vertices.iter().find_map(|old| old.enumerator.as_ref().filter(|e| e.0 == *uid))
-                })
-                .map(|(_, state)| state.as_slice());
-            plan.enumerators.push((index, factory.enumerator(stored)?));
-        }
         let old = manifest.map(|manifest| old_vertices(vertex, manifest)).unwrap_or_default();
         let old = old.into_iter().map(|vertex| OldVertex::open(vertex, blobs)).collect::<Result<Vec<_>, _>>()?;
-        let come = old.iter().flat_map(|old| &old.readers).filter_map(|readers| readers.last());
-        if let Some(floor) = come.map(|newest| newest.watermark()).max() {
-            plan.source_floors.push((index, floor));
+        if let Some((uid, factory)) = vertex.enumerator.as_ref().filter(|_| wanted.enumerators.contains(&vertex.id)) {
+            let mut stored = manifest.iter().flat_map(|manifest| &manifest.vertices);
+            let stored = stored.find_map(|old| old.enumerator.as_ref().filter(|e| e.0 == *uid));
+            let come = old.iter().flat_map(|old| &old.readers).filter_map(|readers| readers.last());
+            plan.enumerators.push(Made {
+                vertex: vertex.id,
+                uid: uid.clone(),
+                parallelism: vertex.parallelism,
+                source_floor: come.map(|newest| newest.watermark()).max().unwrap_or(MIN_TIMESTAMP),
+                enumerator: factory.enumerator(stored.map(|(_, state)| state.as_slice()))?,
+            });
         }
         for id in ids {
             plan.subtasks.insert(id, restore_subtask(vertex, id.index.0, &old)?);

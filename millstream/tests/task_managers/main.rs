@@ -359,22 +359,24 @@ fn a_subtask_whose_code_never_returns_ends_its_task_manager_and_the_job_goes_on_
             end_process: Arc::new(move |reason| drop(ended.send(reason.to_owned()))),
         };
         let (tap, target, stuck) = (Tap::new(1), Target::new(), Stuck::default());
-        let env = environment(1);
-        let in_code = stuck.clone();
-        env.from_source("numbers", tapped(&tap, |_, n| n))
-            .uid("numbers")
-            .map(move |n| {
-                if n == 70 {
-                    in_code.visit();
-                }
-                n
-            })
-            .uid("code")
-            .sink_to("out", MemorySink(Arc::clone(&target)))
-            .uid("out");
-        let graph = graph_of(&env);
-        let a = ground.node("a", 1, &graph).await;
-        let launched = launch_on(vec![a.offered()], JobRecord::default(), Arc::new(graph.clone()), options(dir.path()))
+        let graph = |parallelism| {
+            let (env, in_code) = (environment(parallelism), stuck.clone());
+            env.from_source("numbers", tapped(&tap, |_, n| n))
+                .uid("numbers")
+                .map(move |n| {
+                    if n == 70 {
+                        in_code.visit();
+                    }
+                    n
+                })
+                .uid("code")
+                .sink_to("out", MemorySink(Arc::clone(&target)))
+                .uid("out");
+            graph_of(&env)
+        };
+        let (graph, wider) = (graph(1), graph(2));
+        let a = ground.node("a", 2, &graph).await;
+        let launched = launch_on(vec![a.offered()], JobRecord::default(), Arc::new(graph), options(dir.path()))
             .await
             .expect("launched");
         tap.release_all(60);
@@ -382,7 +384,7 @@ fn a_subtask_whose_code_never_returns_ends_its_task_manager_and_the_job_goes_on_
         tap.release_all(100);
         until(async || stuck.visits() == 1).await;
         // A job that is to run otherwise tells its subtasks to go.
-        launched.handle.redeploy(Arc::new(graph.clone()), JobRecord::default());
+        launched.handle.redeploy(Arc::new(wider.clone()), JobRecord::default());
         let mut told = None;
         until(async || {
             told = told.take().or_else(|| why.try_recv().ok());
@@ -393,7 +395,7 @@ fn a_subtask_whose_code_never_returns_ends_its_task_manager_and_the_job_goes_on_
         // As the end of its process would: the rest of the job sees that it is lost.
         let lost = a.process.clone();
         launched.handle.node_lost(lost, "its process ended");
-        let b = ground.node("b", 1, &graph).await;
+        let b = ground.node("b", 2, &wider).await;
         launched.handle.node_joined(b.offered());
         tap.close_all();
         finish(&launched).await;

@@ -4,8 +4,8 @@
 //! A checkpoint goes through: enumerators snapshotted, triggers sent, all subtasks acknowledged, record written. Only
 //! then is anybody told that it is complete; while its record may exist, it is neither complete nor aborted.
 //!
-//! Regions of the job are deployed each on its own. A checkpoint is triggered only while all run; it remembers their
-//! deployments, and ends with the first of them.
+//! Regions of the job are deployed each on its own, and may be others from one graph to the next. A checkpoint is triggered
+//! only while all run; it remembers their deployments, and ends with the first of them.
 
 mod command;
 #[cfg(test)]
@@ -55,6 +55,8 @@ const RECENT: usize = 16;
 pub struct Coordinator {
     options: Options,
     next_id: CheckpointId,
+    /// The regions of the job.
+    regions: BTreeSet<RegionId>,
     running: Option<Running>,
     /// The newest deployment of each region.
     last_attempts: BTreeMap<RegionId, AttemptId>,
@@ -77,10 +79,11 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator over a log that retains these checkpoints, oldest first.
+    /// A coordinator of a job of these regions, over a log that retains these checkpoints, oldest first.
     #[must_use]
-    pub fn new(options: Options, retained: Vec<Retained>) -> Self {
+    pub fn new(options: Options, retained: Vec<Retained>, regions: BTreeSet<RegionId>) -> Self {
         Self {
+            regions,
             next_id: CheckpointId(retained.iter().map(|kept| kept.checkpoint.0 + 1).max().unwrap_or(1)),
             running: None,
             last_attempts: BTreeMap::new(),
@@ -138,12 +141,28 @@ impl Coordinator {
         self.statistics.restored(restored);
     }
 
-    /// Whether the end of the job is under way: the record of a stop or of the final checkpoint may exist or does, or the
-    /// job was told to fail. What its regions were told cannot be taken back from some of them only.
+    /// Whether the end of the job is under way: the record of a stop or of the final checkpoint may exist or does, sources
+    /// have ended their input for a stop, or the job was told to fail. What its regions were told cannot be taken back from
+    /// some of them only.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         let closed = self.running.as_ref().is_some_and(|running| running.closed);
-        closed || self.pending.values().any(|pending| pending.is_exclusive() && !pending.is_abortable())
+        let is_final = |pending: &Pending| pending.is_exclusive() && !pending.is_abortable();
+        closed || self.pending.values().any(|pending| is_final(pending) || pending.has_ended_input())
+    }
+
+    /// The job has these regions from now on; the deployments of others end. What is pending was triggered for those before
+    /// and is aborted, except a record that may exist already.
+    pub fn has_regions(&mut self, regions: BTreeSet<RegionId>, now_ms: i64, out: &mut Vec<Command>) {
+        if self.deposed || self.regions == regions {
+            return;
+        }
+        self.last_attempts.retain(|region, _| regions.contains(region));
+        self.regions = regions;
+        self.abort_all(AbortReason::Redeployed, now_ms, out);
+        self.refuse_waiting(out);
+        self.settle(out);
+        self.advance(now_ms, out);
     }
 
     /// All subtasks of a region's deployment run. Checkpoint numbers start at the floor or above.
@@ -173,9 +192,9 @@ impl Coordinator {
         assert!(self.pending.is_empty(), "checkpoints pending without a deployment: {:?}", self.pending);
         self.last_attempts.insert(region.region, region.attempt);
         self.next_id = self.next_id.max(floor);
-        let running = self.running.get_or_insert_with(|| Running::new(region.of));
-        running.start(region);
-        if running.is_whole() {
+        assert!(self.regions.contains(&region.region), "{region:?} is none of {:?}", self.regions);
+        self.running.get_or_insert_default().start(region);
+        if self.is_whole() {
             self.next_periodic_ms = now_ms.saturating_add(self.options.interval_ms.unwrap_or(0));
             self.final_retry_ms = None;
         }
@@ -192,11 +211,7 @@ impl Coordinator {
         if running.is_empty() {
             self.running = None;
         }
-        let abortable: Vec<_> =
-            self.pending.values().filter(|pending| pending.is_abortable()).map(|p| p.checkpoint).collect();
-        for checkpoint in abortable {
-            self.abort(checkpoint, AbortReason::AttemptEnded(attempt), now_ms, out);
-        }
+        self.abort_all(AbortReason::AttemptEnded(attempt), now_ms, out);
         self.refuse_waiting(out);
         self.settle(out);
         self.advance(now_ms, out);
@@ -401,6 +416,11 @@ impl Coordinator {
         self.pending.clear();
         self.running = None;
         out.push(Command::StepDown);
+    }
+
+    /// Whether the regions of the job run, all and no other.
+    fn is_whole(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.are(&self.regions))
     }
 
     /// The checkpoint whose record is being written or undecided.

@@ -1,11 +1,11 @@
 //! Everything that can happen to a job of two regions and few failures, in every order: two deployments of a region never
-//! overlap, what concerns all of them restarts them together, every job ends once, and its end is told only behind its
-//! record.
+//! overlap, what concerns all of them restarts them together, what another graph has as well goes on, every job ends once,
+//! and its end is told only behind its record.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::exploration::{Explored, Model, explore};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{AttemptId, Epoch, RegionId};
 use crate::ports::ErrorKind;
@@ -22,6 +22,10 @@ enum Mutant {
     ConfusesRegions,
     /// What concerns all regions restarts only one.
     RestartsOne,
+    /// At another graph everything is stopped.
+    StopsAll,
+    /// What a graph has brought does not wait until there is room.
+    CrowdsIn,
 }
 
 #[derive(Clone, Debug)]
@@ -34,16 +38,29 @@ enum Event {
     Finished(AttemptId),
     RestartDue,
     Cancel,
-    Redeploy,
+    /// With so many regions of the graph before.
+    Redeploy(usize),
     StopDone,
     Recorded,
     LeadershipLost,
+}
+
+/// How much of what may happen.
+#[derive(Clone, Copy)]
+struct Budget {
+    failures: u32,
+    goes_back: u32,
+    redeployments: u32,
 }
 
 #[derive(Clone, Debug)]
 struct World {
     job: Job,
     mutant: Mutant,
+    /// The regions that the job has to have, and those should it go on after its stop.
+    graph: BTreeSet<RegionId>,
+    after_stop: Option<BTreeSet<RegionId>>,
+    next_region: u32,
     now_ms: i64,
     /// Deployments whose subtasks may still act.
     alive: Vec<AttemptId>,
@@ -68,12 +85,16 @@ struct World {
 }
 
 impl World {
-    fn new(mutant: Mutant) -> Self {
+    fn new(mutant: Mutant, budget: Budget) -> Self {
         let options =
             Options { restart: RestartOptions::FixedDelay { attempts: 1, delay_ms: 100 }, ..Options::default() };
+        let graph = BTreeSet::from([RegionId(0), RegionId(1)]);
         let mut world = Self {
-            job: Job::new(Epoch(1), 2, options, 0),
+            job: Job::new(Epoch(1), &graph, options, 0),
             mutant,
+            graph,
+            after_stop: None,
+            next_region: 2,
             now_ms: 0,
             alive: vec![],
             canceled: vec![],
@@ -83,10 +104,10 @@ impl World {
             together: true,
             restarts_ms: vec![],
             due_ms: BTreeMap::new(),
-            failures_left: 2,
-            goes_back_left: 1,
+            failures_left: budget.failures,
+            goes_back_left: budget.goes_back,
             cancels_left: 1,
-            redeployments_left: 1,
+            redeployments_left: budget.redeployments,
             recording: None,
             recorded: None,
             ended: None,
@@ -117,7 +138,12 @@ impl World {
                     self.due_ms.extend(failed.iter().map(|region| (*region, at_ms)));
                 }
                 Command::RecordFailure { .. } => {}
-                Command::StopInterrupted => self.together = true,
+                Command::StopInterrupted => {
+                    self.together = true;
+                    if let Some(graph) = self.after_stop.take() {
+                        self.graph = graph;
+                    }
+                }
                 Command::RecordTerminal(status) => {
                     if !self.alive.is_empty() || self.recording.replace(status).is_some() {
                         return Err(format!("{status} recorded too early or twice"));
@@ -145,12 +171,19 @@ impl World {
             if self.due_ms.remove(region).is_some_and(|due| self.now_ms < due) {
                 return Err("restarted before its time".to_owned());
             }
+            if !self.graph.contains(region) {
+                return Err(format!("{attempt} is of {region:?}, which the job does not have"));
+            }
+            let is_new = !self.newest.contains_key(region);
+            if is_new && self.alive.iter().any(|alive| !self.graph.contains(&self.regions[alive])) {
+                return Err(format!("{attempt} deployed beside {:?}, whose place it takes", self.alive));
+            }
             if self.newest.insert(*region, *attempt).is_some_and(|older| older >= *attempt) {
                 return Err(format!("{attempt} is not newer"));
             }
             self.regions.insert(*attempt, *region);
         }
-        if std::mem::take(&mut self.together) && (!self.alive.is_empty() || deployment.len() != 2) {
+        if std::mem::take(&mut self.together) && (!self.alive.is_empty() || deployment.len() != self.graph.len()) {
             return Err(format!("{deployment:?} deployed alone, {:?} may act", self.alive));
         }
         self.alive.extend(deployment.values());
@@ -166,17 +199,69 @@ impl World {
     fn gone(&mut self, attempt: AttemptId, out: &mut Vec<Command>) {
         self.alive.retain(|alive| *alive != attempt);
         let seen = match self.mutant {
-            Mutant::ConfusesRegions => self.newest[&RegionId(1 - self.regions[&attempt].0)],
-            Mutant::None | Mutant::ObeysStale | Mutant::RestartsEarly | Mutant::RestartsOne => self.seen(attempt),
+            Mutant::ConfusesRegions => {
+                let others = self.newest.iter().filter(|(region, _)| **region != self.regions[&attempt]);
+                others.map(|(_, newest)| *newest).next_back().unwrap_or(attempt)
+            }
+            Mutant::None
+            | Mutant::ObeysStale
+            | Mutant::RestartsEarly
+            | Mutant::RestartsOne
+            | Mutant::StopsAll
+            | Mutant::CrowdsIn => self.seen(attempt),
         };
         self.job.subtasks_canceled(seen, self.now_ms, out);
     }
 
     fn job_failed(&mut self, out: &mut Vec<Command>) {
-        let all = [self.newest[&RegionId(0)]];
+        let first = self.graph.iter().find_map(|region| self.newest.get(region)).copied();
+        let all = [first.unwrap_or_default()];
         let scope = if self.mutant == Mutant::RestartsOne { Scope::Regions(&all) } else { Scope::Job };
         let reply = self.job.failed(scope, Failure::of_job(ErrorKind::Retry, "broken"), 0.5, self.now_ms, out);
         self.together |= reply == Reply::Accepted && out.iter().any(|c| matches!(c, Command::RecordFailure { .. }));
+    }
+
+    /// Another graph, that has the first regions of this one as well.
+    fn redeploy(&mut self, kept: usize, out: &mut Vec<Command>) -> Result<(), String> {
+        let (mut same, mut nothing) = (self.job.clone(), Vec::new());
+        if same.redeploy(&self.graph, self.now_ms, &mut nothing) == Reply::Accepted || !nothing.is_empty() {
+            return Err(format!("{nothing:?}, though nothing has changed"));
+        }
+        let mut graph: BTreeSet<RegionId> = self.graph.iter().take(kept).copied().collect();
+        while graph.len() < 2 {
+            graph.insert(RegionId(self.next_region));
+            self.next_region += 1;
+        }
+        let told = match self.mutant {
+            Mutant::StopsAll => BTreeSet::from([RegionId(98), RegionId(99)]),
+            Mutant::None
+            | Mutant::ObeysStale
+            | Mutant::RestartsEarly
+            | Mutant::ConfusesRegions
+            | Mutant::RestartsOne
+            | Mutant::CrowdsIn => graph.clone(),
+        };
+        if self.job.redeploy(&told, self.now_ms, out) == Reply::Ignored {
+            self.after_stop = Some(graph);
+            return Ok(());
+        }
+        let goes_on = |command: &Command| match command {
+            Command::CancelSubtasks(attempt) => graph.contains(&self.regions[attempt]),
+            _other => false,
+        };
+        if let Some(command) = out.iter().find(|command| goes_on(command)) {
+            return Err(format!("{command:?}, though the next graph has it as well"));
+        }
+        let due_ms = self.due_ms.extract_if(.., |region, _| !graph.contains(region)).map(|(_, due)| due).max();
+        let new: Vec<RegionId> = graph.difference(&self.graph).copied().collect();
+        self.due_ms.extend(new.into_iter().zip(due_ms.into_iter().cycle()));
+        self.graph = graph;
+        if self.mutant == Mutant::CrowdsIn {
+            for attempt in self.alive.clone() {
+                self.job.subtasks_canceled(attempt, self.now_ms, out);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -217,7 +302,7 @@ impl Model for World {
             events.push(Event::LeadershipLost);
         }
         if self.redeployments_left > 0 {
-            events.push(Event::Redeploy);
+            events.extend([Event::Redeploy(0), Event::Redeploy(1)]);
         }
         if self.recording.is_some() && self.recorded.is_none() {
             events.push(Event::Recorded);
@@ -265,9 +350,9 @@ impl Model for World {
                 self.cancels_left -= 1;
                 self.job.cancel_requested(now, &mut out);
             }
-            Event::Redeploy => {
+            Event::Redeploy(kept) => {
                 self.redeployments_left -= 1;
-                self.together |= self.job.redeploy(2, now, &mut out) == Reply::Accepted;
+                self.redeploy(kept, &mut out)?;
             }
             Event::StopDone => {
                 self.job.stop_savepoint_done();
@@ -290,8 +375,9 @@ impl Model for World {
         let (alive, canceled, deployed) = (&self.alive, &self.canceled, &self.deployed);
         let left = (self.failures_left, self.goes_back_left, self.cancels_left, self.redeployments_left);
         let times = (self.now_ms, &self.restarts_ms, &self.due_ms, self.together);
+        let graphs = (&self.graph, &self.after_stop);
         let ends = (self.recording, self.recorded, self.ended);
-        format!("{:?} {alive:?} {canceled:?} {deployed:?} {left:?} {times:?} {ends:?}", job.decisive_state())
+        format!("{:?} {graphs:?} {alive:?} {canceled:?} {deployed:?} {left:?} {times:?} {ends:?}", job.decisive_state())
     }
 
     fn at_end(&self) -> Result<(), String> {
@@ -300,15 +386,40 @@ impl Model for World {
     }
 }
 
+/// Failures of all kinds.
 fn explore_with(mutant: Mutant) -> Explored<Event> {
-    explore(World::new(mutant), 400_000)
+    let budget = Budget { failures: 2, goes_back: 1, redeployments: 0 };
+    explore(World::new(mutant, budget), 400_000)
+}
+
+/// Other graphs: one with failures, or two.
+fn explore_graphs(redeployments: u32, mutant: Mutant) -> Explored<Event> {
+    let others = 2 - redeployments;
+    let budget = Budget { failures: others, goes_back: others, redeployments };
+    explore(World::new(mutant, budget), 400_000)
 }
 
 #[test]
 fn no_order_of_events_lets_two_deployments_act_or_a_job_end_twice() {
     let explored = explore_with(Mutant::None);
     assert!(explored.violation.is_none(), "{:?}", explored.violation);
-    assert_eq!((explored.states, explored.transitions, explored.ends), (80_719, 1_188_463, 24_139));
+    assert_eq!((explored.states, explored.transitions, explored.ends), (12_365, 144_707, 3_752));
+}
+
+#[test]
+fn no_order_of_events_stops_what_another_graph_has_as_well_or_deploys_what_it_brings_too_early() {
+    let explored = [1, 2].map(|redeployments| explore_graphs(redeployments, Mutant::None));
+    explored.iter().for_each(|explored| assert!(explored.violation.is_none(), "{:?}", explored.violation));
+    let sizes = explored.map(|explored| (explored.states, explored.transitions, explored.ends));
+    assert_eq!(sizes, [(46_158, 610_453, 11_503), (3_323, 32_842, 896)]);
+}
+
+#[test]
+fn the_enumeration_catches_that_another_graph_stops_everything_or_is_deployed_too_early() {
+    let (_, broken) = explore_graphs(1, Mutant::StopsAll).violation.expect("the mutant survived");
+    assert!(broken.contains("the next graph has it as well"), "{broken}");
+    let (_, broken) = explore_graphs(1, Mutant::CrowdsIn).violation.expect("the mutant survived");
+    assert!(broken.contains("whose place it takes"), "{broken}");
 }
 
 #[test]

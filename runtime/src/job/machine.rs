@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::command::{Command, Reply, Scope};
 use super::exceptions::{ExceptionHistory, Failure};
 use super::region::{Region, Subtasks};
 use super::restart::{RestartOptions, RestartStrategy};
@@ -28,53 +29,6 @@ impl Default for Options {
     }
 }
 
-/// What the job manager must do now. Commands of one event are carried out in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Deploy these regions from the newest restorable checkpoint, each as an attempt of its own.
-    Deploy(BTreeMap<RegionId, AttemptId>),
-    /// Cancel all subtasks of the deployment and report when none is left that could still act.
-    CancelSubtasks(AttemptId),
-    /// Call [`Job::restart_due`] at this time.
-    ScheduleRestart {
-        /// When.
-        at_ms: i64,
-    },
-    /// Deployments failed: log it and count it.
-    RecordFailure {
-        /// The first of them.
-        attempt: AttemptId,
-        /// Whether others follow.
-        restarts: bool,
-    },
-    /// A stop whose savepoint is durable was interrupted by a failure: the job goes on, the requester must be told.
-    StopInterrupted,
-    /// Write the job's end into the log, then report it: only then may anybody be told.
-    RecordTerminal(JobStatus),
-    /// The job has ended: answer whoever waits.
-    ReachedTerminal(JobStatus),
-}
-
-/// How an event was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// Obeyed.
-    Accepted,
-    /// About an older (or never made) deployment: nothing was done.
-    Stale,
-    /// Right, but nothing follows from it in this state.
-    Ignored,
-}
-
-/// What has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope<'a> {
-    /// These deployments, by one cause: others go on.
-    Regions(&'a [AttemptId]),
-    /// Something that concerns all regions: checkpoints, an enumerator, the end that was under way.
-    Job,
-}
-
 /// What follows when subtasks are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
@@ -86,16 +40,17 @@ enum Goal {
 
 /// The life of one job.
 ///
-/// Invariants, asserted: a region is deployed only when every subtask of its deployment before is gone, and all regions
-/// together only when none has any.
+/// Invariants, asserted: a region is deployed only when every subtask of its deployment before is gone, one that a graph has
+/// brought only when every region that it takes the place of is, and all regions together only when none has any subtask.
 #[derive(Clone, Debug)]
 pub struct Job {
     epoch: Epoch,
     status: JobStatus,
     timestamps: StatusTimestamps,
-    regions: Vec<Region>,
-    /// How many regions the job has from its next deployment on.
-    next_regions: Option<usize>,
+    /// By numbers that are never used again: a region that another graph has as well keeps its own.
+    regions: BTreeMap<RegionId, Region>,
+    /// The regions that the job has should it go on after its stop.
+    after_stop: Option<BTreeSet<RegionId>>,
     /// The number of the next deployment.
     next: AttemptNumber,
     /// No region is deployed again before all can be.
@@ -111,15 +66,15 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job of so many regions that this leader has accepted.
+    /// A job of these regions that this leader has accepted.
     #[must_use]
-    pub fn new(epoch: Epoch, regions: usize, options: Options, now_ms: i64) -> Self {
+    pub fn new(epoch: Epoch, regions: &BTreeSet<RegionId>, options: Options, now_ms: i64) -> Self {
         let mut job = Self {
             epoch,
             status: JobStatus::Initializing,
             timestamps: StatusTimestamps::default(),
-            regions: vec![Region::new(0); regions],
-            next_regions: None,
+            regions: regions.iter().map(|region| (*region, Region::new(0))).collect(),
+            after_stop: None,
             next: AttemptNumber(0),
             together: true,
             goal: Goal::Run,
@@ -155,25 +110,25 @@ impl Job {
     /// How often a region was deployed before its present deployment: Flink's attempt number.
     #[must_use]
     pub fn deployments_before(&self, region: RegionId) -> u32 {
-        self.regions.get(region.0 as usize).map_or(0, |region| region.deployments.saturating_sub(1))
+        self.regions.get(&region).map_or(0, |region| region.deployments.saturating_sub(1))
     }
 
     /// Whether the subtasks of this deployment are still wanted and not all running.
     #[must_use]
     pub fn is_deploying(&self, attempt: AttemptId) -> bool {
-        self.find(attempt).is_some_and(|index| self.regions[index].subtasks == Subtasks::Deploying)
+        self.find(attempt).is_some_and(|region| self.regions[&region].subtasks == Subtasks::Deploying)
     }
 
     /// Whether the subtasks of this deployment are wanted: none has failed, and nobody has told them to go.
     #[must_use]
     pub fn is_wanted(&self, attempt: AttemptId) -> bool {
-        self.find(attempt).is_some_and(|index| self.regions[index].is_alive())
+        self.find(attempt).is_some_and(|region| self.regions[&region].is_alive())
     }
 
     /// The deployments whose subtasks may act: wanted, or not gone for certain.
     #[must_use]
     pub fn living(&self) -> BTreeSet<AttemptId> {
-        self.regions.iter().filter(|region| !region.is_over()).filter_map(|region| region.attempt).collect()
+        self.regions.values().filter(|region| !region.is_over()).filter_map(|region| region.attempt).collect()
     }
 
     /// Whether the job goes on, and regions that are gone will join those that run: what is kept for all of them stays.
@@ -200,21 +155,19 @@ impl Job {
             return Reply::Ignored;
         }
         self.enter(JobStatus::Created, now_ms);
-        self.regions.iter_mut().for_each(|region| region.due_ms = Some(now_ms));
+        self.regions.values_mut().for_each(|region| region.due_ms = Some(now_ms));
         self.deploy_due(now_ms, out);
         Reply::Accepted
     }
 
     /// All subtasks of the deployment run.
     pub fn deployed(&mut self, attempt: AttemptId, now_ms: i64) -> Reply {
-        let Some(index) = self.find(attempt) else { return Reply::Stale };
-        if self.regions[index].subtasks != Subtasks::Deploying {
+        let Some(region) = self.find_mut(attempt) else { return Reply::Stale };
+        if region.subtasks != Subtasks::Deploying {
             return Reply::Ignored;
         }
-        self.regions[index].subtasks = Subtasks::Running;
-        if self.regions.iter().all(|region| matches!(region.subtasks, Subtasks::Running | Subtasks::Finished)) {
-            self.enter(JobStatus::Running, now_ms);
-        }
+        region.subtasks = Subtasks::Running;
+        self.look_around(now_ms);
         Reply::Accepted
     }
 
@@ -228,14 +181,14 @@ impl Job {
         now_ms: i64,
         out: &mut Vec<Command>,
     ) -> Reply {
-        let hit: Vec<usize> = match scope {
-            Scope::Job => (0..self.regions.len()).collect(),
+        let hit: Vec<RegionId> = match scope {
+            Scope::Job => self.regions.keys().copied().collect(),
             Scope::Regions(attempts) => attempts.iter().filter_map(|attempt| self.find(*attempt)).collect(),
         };
         let Some(first) = hit.first() else { return Reply::Stale };
-        let attempt = self.regions[*first].attempt.unwrap_or_default();
-        let is_alive = hit.iter().any(|index| self.regions[*index].is_alive());
-        let is_leaving = hit.iter().any(|index| self.regions[*index].subtasks == Subtasks::Canceling);
+        let attempt = self.regions[first].attempt.unwrap_or_default();
+        let is_alive = hit.iter().any(|region| self.regions[region].is_alive());
+        let is_leaving = hit.iter().any(|region| self.regions[region].subtasks == Subtasks::Canceling);
         match self.goal {
             Goal::Run if is_alive => {
                 self.together |= scope == Scope::Job;
@@ -260,7 +213,7 @@ impl Job {
 
     fn first_failure(
         &mut self,
-        hit: &[usize],
+        hit: &[RegionId],
         attempt: AttemptId,
         failure: Failure,
         jitter: f64,
@@ -289,7 +242,11 @@ impl Job {
         if self.together {
             self.restart_all(at_ms, out);
         } else {
-            hit.iter().for_each(|index| self.regions[*index].restart(at_ms, out));
+            let hit = self.regions.iter_mut().filter(|(region, _)| hit.contains(region));
+            hit.for_each(|(_, region)| region.restart(at_ms, out));
+        }
+        if let Some(regions) = self.after_stop.take() {
+            self.replace_regions(&regions, out);
         }
         out.push(Command::ScheduleRestart { at_ms });
     }
@@ -304,7 +261,7 @@ impl Job {
     /// Has every region deployed again, together, not before that time.
     fn restart_all(&mut self, at_ms: i64, out: &mut Vec<Command>) {
         self.together = true;
-        self.regions.iter_mut().for_each(|region| region.restart(at_ms, out));
+        self.regions.values_mut().for_each(|region| region.restart(at_ms, out));
     }
 
     /// What the deployments are to be restored from cannot be used, and going back further concerns every region: those
@@ -314,18 +271,18 @@ impl Job {
             return Reply::Ignored;
         }
         self.enter(JobStatus::Restarting, now_ms);
-        self.restart_all(now_ms, out);
+        self.restart_all(i64::MIN, out);
         self.go_on(now_ms, out);
         Reply::Accepted
     }
 
     /// No subtask of the deployment is left that could still act.
     pub fn subtasks_canceled(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        let Some(index) = self.find(attempt) else { return Reply::Stale };
-        if self.regions[index].subtasks != Subtasks::Canceling {
+        let Some(region) = self.find_mut(attempt) else { return Reply::Stale };
+        if region.subtasks != Subtasks::Canceling {
             return Reply::Ignored;
         }
-        self.regions[index].subtasks = Subtasks::Gone;
+        region.subtasks = Subtasks::Gone;
         self.go_on(now_ms, out);
         Reply::Accepted
     }
@@ -333,8 +290,8 @@ impl Job {
     /// The time of [`Command::ScheduleRestart`] has come. Too early a call does nothing.
     pub fn restart_due(&mut self, now_ms: i64, out: &mut Vec<Command>) -> Reply {
         let mut is_due = false;
-        for due_ms in self.regions.iter_mut().filter_map(|region| region.due_ms.as_mut()).filter(|due| **due <= now_ms)
-        {
+        let waiting = self.regions.values_mut().filter_map(|region| region.due_ms.as_mut());
+        for due_ms in waiting.filter(|due| **due <= now_ms) {
             // The clock may go back before the last subtask is gone, and nobody calls again.
             *due_ms = i64::MIN;
             is_due = true;
@@ -363,26 +320,51 @@ impl Job {
         Reply::Accepted
     }
 
-    /// The job is to run at another parallelism, with so many regions: its subtasks make room for others. This is no
-    /// failure, so no strategy is asked; what is about to restart anyway does so when it would have.
-    pub fn redeploy(&mut self, regions: usize, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        if self.goal == Goal::Run {
-            self.next_regions = Some(regions);
-        }
+    /// The job is to run as another graph, with these regions. Those that it has go on as they are. The subtasks of others go,
+    /// and when all are gone, the new ones are deployed. This is no failure, so no strategy is asked; what is about to
+    /// restart anyway does so when it would have.
+    pub fn redeploy(&mut self, regions: &BTreeSet<RegionId>, now_ms: i64, out: &mut Vec<Command>) -> Reply {
         match self.goal {
-            Goal::Run if !self.stopping && self.attempt().is_some() => {
-                self.enter(JobStatus::Restarting, now_ms);
-                self.restart_all(now_ms, out);
-                self.go_on(now_ms, out);
+            Goal::Run if self.stopping => {
+                self.after_stop = Some(regions.clone());
+                Reply::Ignored
+            }
+            Goal::Run => {
+                if !self.replace_regions(regions, out) {
+                    return Reply::Ignored;
+                }
+                if self.status != JobStatus::Initializing {
+                    self.enter(JobStatus::Restarting, now_ms);
+                    self.go_on(now_ms, out);
+                }
                 Reply::Accepted
             }
-            Goal::Run | Goal::End(_) => Reply::Ignored,
+            Goal::End(_) => Reply::Ignored,
         }
+    }
+
+    /// Answers false when these are the regions that the job has.
+    fn replace_regions(&mut self, regions: &BTreeSet<RegionId>, out: &mut Vec<Command>) -> bool {
+        let (mut changes, mut deployments, mut due_ms) = (false, 0, i64::MIN);
+        let is_replaced = |(id, region): &(&RegionId, &mut Region)| !regions.contains(id) && !region.leaving;
+        for (_, region) in self.regions.iter_mut().filter(is_replaced) {
+            deployments = deployments.max(region.deployments);
+            due_ms = due_ms.max(region.due_ms.unwrap_or(i64::MIN));
+            region.leave(out);
+            changes = true;
+        }
+        for region in regions {
+            self.regions.entry(*region).or_insert_with(|| {
+                changes = true;
+                Region::due(deployments, due_ms)
+            });
+        }
+        changes
     }
 
     /// The savepoint of a stop is durable: the subtasks will finish.
     pub fn stop_savepoint_done(&mut self) -> Reply {
-        if self.goal != Goal::Run || self.regions.iter().any(|region| region.subtasks != Subtasks::Running) {
+        if self.goal != Goal::Run || self.regions.values().any(|region| region.subtasks != Subtasks::Running) {
             return Reply::Ignored;
         }
         self.stopping = true;
@@ -391,16 +373,12 @@ impl Job {
 
     /// Every subtask of the deployment has finished, and its sinks have committed all they had.
     pub fn all_finished(&mut self, attempt: AttemptId, now_ms: i64, out: &mut Vec<Command>) -> Reply {
-        let Some(index) = self.find(attempt) else { return Reply::Stale };
-        let region = &mut self.regions[index];
+        let Some(region) = self.find_mut(attempt) else { return Reply::Stale };
         match region.subtasks {
             Subtasks::Gone | Subtasks::Finished => return Reply::Ignored,
             Subtasks::Deploying | Subtasks::Running => region.subtasks = Subtasks::Finished,
             // What follows was decided before: what was failing or is wanted cancelled does not finish any more.
             Subtasks::Canceling => region.subtasks = Subtasks::Gone,
-        }
-        if self.goal == Goal::Run && self.regions.iter().all(|region| region.subtasks == Subtasks::Finished) {
-            self.goal = Goal::End(JobStatus::Finished);
         }
         self.go_on(now_ms, out);
         Reply::Accepted
@@ -432,19 +410,25 @@ impl Job {
         Reply::Accepted
     }
 
-    fn find(&self, attempt: AttemptId) -> Option<usize> {
-        self.regions.iter().position(|region| region.attempt == Some(attempt))
+    fn find(&self, attempt: AttemptId) -> Option<RegionId> {
+        self.regions.iter().find(|(_, region)| region.attempt == Some(attempt)).map(|(id, _)| *id)
+    }
+
+    fn find_mut(&mut self, attempt: AttemptId) -> Option<&mut Region> {
+        self.regions.values_mut().find(|region| region.attempt == Some(attempt))
     }
 
     fn cancel_subtasks(&mut self, out: &mut Vec<Command>) {
-        self.regions.iter_mut().for_each(|region| region.cancel(out));
+        self.regions.values_mut().for_each(|region| region.cancel(out));
     }
 
     /// What the goal calls for, as far as subtasks are gone.
     fn go_on(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        self.regions.retain(|_, region| !(region.leaving && region.is_over()));
+        self.look_around(now_ms);
         match self.goal {
             Goal::Run => self.deploy_due(now_ms, out),
-            Goal::End(_) if self.regions.iter().any(|region| !region.is_over()) => {}
+            Goal::End(_) if self.regions.values().any(|region| !region.is_over()) => {}
             // Nobody here may write the log any more.
             Goal::End(JobStatus::Suspended) => {
                 self.enter(JobStatus::Suspended, now_ms);
@@ -458,37 +442,47 @@ impl Job {
         }
     }
 
-    fn deploy_due(&mut self, now_ms: i64, out: &mut Vec<Command>) {
-        let ready = |region: &Region| region.is_due(now_ms);
-        if self.together {
-            if !self.regions.iter().all(ready) {
-                return;
-            }
-            self.together = false;
-            if let Some(regions) = self.next_regions.take() {
-                let deployments = self.regions.iter().map(|region| region.deployments).max().unwrap_or(0);
-                self.regions = vec![Region::due(deployments, now_ms); regions];
-            }
-        }
-        let due: Vec<usize> = (0..self.regions.len()).filter(|index| ready(&self.regions[*index])).collect();
-        if due.is_empty() {
+    /// What is so when all regions run, or have finished.
+    fn look_around(&mut self, now_ms: i64) {
+        let all = |are: fn(&Region) -> bool| self.regions.values().all(are);
+        if self.goal != Goal::Run || self.regions.is_empty() {
             return;
         }
-        self.restarts += u64::from(self.status != JobStatus::Created);
+        if all(|region| region.subtasks == Subtasks::Finished) {
+            self.goal = Goal::End(JobStatus::Finished);
+        } else if all(|region| matches!(region.subtasks, Subtasks::Running | Subtasks::Finished))
+            && self.status != JobStatus::Running
+        {
+            self.enter(JobStatus::Running, now_ms);
+        }
+    }
+
+    fn deploy_due(&mut self, now_ms: i64, out: &mut Vec<Command>) {
+        if self.together && !self.regions.values().all(|region| region.is_due(now_ms)) {
+            return;
+        }
+        self.together = false;
+        let makes_room = self.regions.values().any(|region| region.leaving);
         let mut deployment = BTreeMap::new();
-        for index in due {
+        for (id, region) in self.regions.iter_mut().filter(|(_, region)| region.is_due(now_ms)) {
+            if region.attempt.is_none() && makes_room {
+                continue;
+            }
             let attempt = AttemptId { epoch: self.epoch, attempt: self.next };
             self.next = AttemptNumber(self.next.0 + 1);
-            self.regions[index].deploy(attempt);
-            deployment.insert(RegionId(u32::try_from(index).expect("regions are counted in u32")), attempt);
+            region.deploy(attempt);
+            deployment.insert(*id, attempt);
         }
-        out.push(Command::Deploy(deployment));
+        if !deployment.is_empty() {
+            self.restarts += u64::from(self.status != JobStatus::Created);
+            out.push(Command::Deploy(deployment));
+        }
     }
 
     /// Everything that decides about the future, as text, for the enumeration.
     #[cfg(test)]
     pub(super) fn decisive_state(&self) -> String {
-        let life = (self.status, self.together, self.goal, self.recording, self.stopping, self.next, self.next_regions);
+        let life = (self.status, self.together, self.goal, self.recording, self.stopping, self.next, &self.after_stop);
         format!("{life:?} {:?} {:?}", self.regions, self.strategy)
     }
 

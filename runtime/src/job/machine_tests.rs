@@ -1,6 +1,8 @@
 //! Behaviour of the life cycle machine, event by event.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::ids::{AttemptId, AttemptNumber, Epoch, RegionId};
 use crate::ports::ErrorKind;
@@ -13,6 +15,10 @@ fn failure(kind: ErrorKind) -> Failure {
     Failure { subtask_name: Some("map (1/2)".to_owned()), ..Failure::of_job(kind, "broken") }
 }
 
+fn regions(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<RegionId> {
+    numbers.into_iter().map(RegionId).collect()
+}
+
 /// Regions with the numbers of their deployments.
 fn deploy(deployment: &[(u32, u32)]) -> Command {
     Command::Deploy(deployment.iter().map(|(region, number)| (RegionId(*region), attempt(*number))).collect())
@@ -21,7 +27,7 @@ fn deploy(deployment: &[(u32, u32)]) -> Command {
 /// A job that runs at time 0 in attempt 0 and restarts after 100 ms, so often.
 fn running(attempts: u32) -> (Job, Vec<Command>) {
     let options = Options { restart: RestartOptions::FixedDelay { attempts, delay_ms: 100 }, ..Options::default() };
-    let mut job = Job::new(Epoch(3), 1, options, 1);
+    let mut job = Job::new(Epoch(3), &regions(0..1), options, 1);
     let mut out = Vec::new();
     assert_eq!(job.submitted(2, &mut out), Reply::Accepted);
     assert_eq!(job.status(), JobStatus::Created);
@@ -181,7 +187,7 @@ fn the_exception_history_is_bounded_and_groups_what_follows_a_root_cause() {
 /// A job of three regions that run as attempts 0 to 2 and restart after 100 ms.
 fn three_regions() -> (Job, Vec<Command>) {
     let options = Options { restart: RestartOptions::FixedDelay { attempts: 9, delay_ms: 100 }, ..Options::default() };
-    let mut job = Job::new(Epoch(3), 3, options, 1);
+    let mut job = Job::new(Epoch(3), &regions(0..3), options, 1);
     let mut out = Vec::new();
     job.submitted(2, &mut out);
     assert_eq!(std::mem::take(&mut out), [deploy(&[(0, 0), (1, 1), (2, 2)])]);
@@ -273,17 +279,86 @@ fn a_region_that_has_to_go_back_further_takes_all_with_it() {
 }
 
 #[test]
-fn a_job_finishes_when_all_regions_have_and_is_deployed_again_whole_at_another_parallelism() {
+fn a_job_finishes_when_all_regions_have_and_is_deployed_again_whole_as_another_graph() {
     let (mut job, mut out) = three_regions();
     job.all_finished(attempt(0), 10, &mut out);
     job.all_finished(attempt(2), 11, &mut out);
     assert_eq!((out.len(), job.status()), (0, JobStatus::Running));
-    job.redeploy(2, 12, &mut out);
+    job.redeploy(&regions([3, 4]), 12, &mut out);
     assert_eq!(std::mem::take(&mut out), [Command::CancelSubtasks(attempt(1))]);
     job.subtasks_canceled(attempt(1), 13, &mut out);
-    assert_eq!(std::mem::take(&mut out), [deploy(&[(0, 3), (1, 4)])], "of the new graph");
-    assert_eq!(job.deployments_before(RegionId(1)), 1);
+    assert_eq!(std::mem::take(&mut out), [deploy(&[(3, 3), (4, 4)])], "of the new graph");
+    assert_eq!(job.deployments_before(RegionId(4)), 1);
     job.all_finished(attempt(3), 14, &mut out);
     job.all_finished(attempt(4), 15, &mut out);
     assert_eq!(out, [Command::RecordTerminal(JobStatus::Finished)]);
+}
+
+#[test]
+fn a_region_that_another_graph_has_as_well_goes_on_and_new_ones_wait_until_there_is_room() {
+    let (mut job, mut out) = three_regions();
+    assert_eq!(job.redeploy(&regions([0, 3, 4]), 10, &mut out), Reply::Accepted);
+    assert_eq!(std::mem::take(&mut out), [1, 2].map(|number| Command::CancelSubtasks(attempt(number))));
+    assert_eq!((job.status(), job.is_wanted(attempt(0))), (JobStatus::Restarting, true));
+    assert_eq!(job.living(), [0, 1, 2].map(attempt).into(), "they may still act");
+    job.subtasks_canceled(attempt(2), 11, &mut out);
+    assert_eq!(out, []);
+    job.subtasks_canceled(attempt(1), 12, &mut out);
+    assert_eq!(std::mem::take(&mut out), [deploy(&[(3, 3), (4, 4)])]);
+    job.deployed(attempt(3), 13);
+    job.deployed(attempt(4), 14);
+    assert_eq!((job.status(), job.restarts()), (JobStatus::Running, 1));
+    assert_eq!([0, 3, 4].map(|region| job.deployments_before(RegionId(region))), [0, 1, 1]);
+    assert_eq!(job.living(), [0, 3, 4].map(attempt).into());
+}
+
+#[test]
+fn a_job_whose_regions_stay_the_same_goes_on() {
+    let (mut job, mut out) = three_regions();
+    assert_eq!(job.redeploy(&regions(0..3), 10, &mut out), Reply::Ignored);
+    assert_eq!((out, job.status(), job.restarts()), (vec![], JobStatus::Running, 0));
+}
+
+#[test]
+fn a_region_that_goes_on_may_fail_beside_others_that_make_room() {
+    let (mut job, mut out) = three_regions();
+    job.redeploy(&regions([0, 3]), 10, &mut out);
+    job.subtasks_canceled(attempt(1), 11, &mut out);
+    job.failed(Scope::Regions(&[attempt(0)]), failure(ErrorKind::Retry), 0.5, 12, &mut out);
+    job.subtasks_canceled(attempt(0), 13, &mut out);
+    out.clear();
+    job.restart_due(112, &mut out);
+    assert_eq!(std::mem::take(&mut out), [deploy(&[(0, 3)])], "nothing of it is in the way");
+    job.failed(Scope::Regions(&[attempt(2)]), failure(ErrorKind::Retry), 0.5, 113, &mut out);
+    assert_eq!(out, [], "what has to go anyway");
+    job.subtasks_canceled(attempt(2), 114, &mut out);
+    assert_eq!(out, [deploy(&[(3, 4)])]);
+}
+
+#[test]
+fn what_takes_the_place_of_a_region_that_waits_for_its_restart_waits_as_long() {
+    let (mut job, mut out) = three_regions();
+    job.failed(Scope::Regions(&[attempt(1)]), failure(ErrorKind::Retry), 0.5, 10, &mut out);
+    job.subtasks_canceled(attempt(1), 11, &mut out);
+    job.redeploy(&regions([0, 2, 3]), 12, &mut out);
+    out.clear();
+    job.restart_due(109, &mut out);
+    assert_eq!(out, []);
+    job.restart_due(110, &mut out);
+    assert_eq!(out, [deploy(&[(3, 3)])]);
+}
+
+#[test]
+fn a_stop_that_is_interrupted_goes_on_as_the_graph_that_came_meanwhile() {
+    let (mut job, mut out) = three_regions();
+    assert_eq!(job.stop_savepoint_done(), Reply::Accepted);
+    assert_eq!(job.redeploy(&regions([3]), 10, &mut out), Reply::Ignored);
+    job.all_finished(attempt(0), 11, &mut out);
+    assert_eq!(out, [], "it finishes");
+    job.failed(Scope::Regions(&[attempt(1)]), failure(ErrorKind::Retry), 0.5, 12, &mut out);
+    job.subtasks_canceled(attempt(1), 13, &mut out);
+    job.subtasks_canceled(attempt(2), 14, &mut out);
+    out.clear();
+    job.restart_due(112, &mut out);
+    assert_eq!(out, [deploy(&[(3, 3)])]);
 }

@@ -1,12 +1,13 @@
 //! The life of a job: its states, its deployments, and what follows a failure.
 //!
-//! - [`machine`]: the life cycle machine [`Job`]; a file beside it has one region of it
+//! - [`machine`]: the life cycle machine [`Job`]; files beside it have one region of it, and what it commands
 //! - [`status`]: Flink's job states, each with the time it was entered
 //! - [`restart`]: whether and when a failed job is deployed again
 //! - [`exceptions`]: the failures a user can look at
 //! - [`placement`]: which node each subtask runs on
 //! - [`slots`]: which job has which slots
 
+pub mod command;
 pub mod exceptions;
 pub mod machine;
 pub mod placement;
@@ -22,7 +23,8 @@ mod machine_tests;
 #[cfg(test)]
 mod restart_tests;
 
+pub use command::{Command, Reply, Scope};
 pub use exceptions::{ExceptionEntry, ExceptionHistory, Failure};
-pub use machine::{Command, Job, Options, Reply, Scope};
+pub use machine::{Job, Options};
 pub use restart::{RestartOptions, RestartStrategy};
 pub use status::{JobStatus, StatusTimestamps};

@@ -1,6 +1,6 @@
 //! Where the subtasks of one pipelined region are, and when they are deployed next. Owned by the machine of the job.
 
-use super::machine::Command;
+use super::command::Command;
 use crate::ids::AttemptId;
 
 /// Where the subtasks of a region's newest deployment are.
@@ -28,16 +28,18 @@ pub(super) struct Region {
     pub subtasks: Subtasks,
     /// When it is to be deployed again, once its subtasks are gone.
     pub due_ms: Option<i64>,
+    /// The job's graph has it no more: once its subtasks are gone, it is forgotten.
+    pub leaving: bool,
 }
 
 impl Region {
     pub fn new(deployments: u32) -> Self {
-        Self { attempt: None, deployments, subtasks: Subtasks::Gone, due_ms: None }
+        Self { attempt: None, deployments, subtasks: Subtasks::Gone, due_ms: None, leaving: false }
     }
 
-    /// One that is to be deployed at this time.
-    pub fn due(deployments: u32, now_ms: i64) -> Self {
-        Self { due_ms: Some(now_ms), ..Self::new(deployments) }
+    /// One that is to be deployed, not before that time.
+    pub fn due(deployments: u32, at_ms: i64) -> Self {
+        Self { due_ms: Some(at_ms), ..Self::new(deployments) }
     }
 
     /// Whether its subtasks are wanted.
@@ -76,6 +78,12 @@ impl Region {
             self.subtasks = Subtasks::Gone;
         }
         self.due_ms.get_or_insert(at_ms);
+    }
+
+    /// Has it make room for others.
+    pub fn leave(&mut self, out: &mut Vec<Command>) {
+        self.cancel(out);
+        self.leaving = true;
     }
 
     pub fn deploy(&mut self, attempt: AttemptId) {

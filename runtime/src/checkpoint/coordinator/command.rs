@@ -150,6 +150,9 @@ pub enum AbortReason {
     /// A deployment it was triggered for is gone.
     #[error("deployment {0} ended")]
     AttemptEnded(AttemptId),
+    /// The job is deployed as another graph.
+    #[error("the job is deployed as another graph")]
+    Redeployed,
     /// Manifest or slot certainly not written.
     #[error("its record could not be written: {0}")]
     RecordFailed(String),
@@ -161,7 +164,7 @@ impl AbortReason {
     pub fn counts_as_failure(&self) -> bool {
         match self {
             Self::Declined { .. } | Self::EnumeratorFailed(_) | Self::Expired | Self::RecordFailed(_) => true,
-            Self::Subsumed(_) | Self::AttemptEnded(_) => false,
+            Self::Subsumed(_) | Self::AttemptEnded(_) | Self::Redeployed => false,
         }
     }
 }

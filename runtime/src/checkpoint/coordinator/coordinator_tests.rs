@@ -31,8 +31,8 @@ fn segment(path: &str, size_bytes: u64) -> SegmentRef {
     SegmentRef { path: path.to_owned(), size_bytes, digest: [0; 32], cuts, attempt: attempt(0), key_groups: 0..128 }
 }
 
-fn region(region: u32, of: usize, number: u32, subtasks: Vec<SubtaskId>) -> RegionDeployment {
-    RegionDeployment { region: RegionId(region), of, attempt: attempt(number), subtasks }
+fn region(region: u32, number: u32, subtasks: Vec<SubtaskId>) -> RegionDeployment {
+    RegionDeployment { region: RegionId(region), attempt: attempt(number), subtasks }
 }
 
 /// The only deployment of a test, as commands name it.
@@ -46,14 +46,15 @@ fn every_second() -> Options {
 
 impl Driver {
     fn start(options: Options) -> Self {
-        let mut driver = Self { coordinator: Coordinator::new(options, vec![]), out: vec![] };
+        let mut driver =
+            Self { coordinator: Coordinator::new(options, vec![], BTreeSet::from([RegionId(0)])), out: vec![] };
         driver.restart(0, 0);
         driver.out.clear();
         driver
     }
 
     fn restart(&mut self, number: u32, now_ms: i64) {
-        let region = region(0, 1, number, vec![subtask(1), subtask(2)]);
+        let region = region(0, number, vec![subtask(1), subtask(2)]);
         self.coordinator.start_region(region, id(1), now_ms, &mut self.out).unwrap();
     }
 
@@ -322,7 +323,7 @@ fn a_record_in_doubt_outlives_its_deployment_and_decides_what_is_restored() {
         driver.commands();
         driver.coordinator.region_ended(attempt(0), 1_002, &mut driver.out);
         assert_eq!(driver.commands(), []);
-        let refused = driver.coordinator.start_region(region(0, 1, 1, vec![]), id(1), 1_003, &mut driver.out);
+        let refused = driver.coordinator.start_region(region(0, 1, vec![]), id(1), 1_003, &mut driver.out);
         assert_eq!(refused, Err(StartError::Undecided(id(1))));
         if written {
             driver.written(1, 1_004);

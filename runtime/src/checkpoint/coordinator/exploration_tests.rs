@@ -13,8 +13,16 @@ fn options(max_concurrent: u32, tolerable_failed: u32) -> Options {
     Options { interval_ms: Some(1_000), max_concurrent, tolerable_failed: Some(tolerable_failed), ..Options::default() }
 }
 
-const SMALL: Budget =
-    Budget { ticks: 2, checkpoints: 3, declines: 1, undecided: 1, repeated: 1, restarts: 1, end_of_data: false };
+const SMALL: Budget = Budget {
+    ticks: 2,
+    checkpoints: 3,
+    declines: 1,
+    undecided: 1,
+    repeated: 1,
+    restarts: 1,
+    redeployments: 0,
+    end_of_data: false,
+};
 
 /// Two overlapping checkpoints and a savepoint.
 fn overlapping(mutant: Mutant) -> Explored<Event> {
@@ -89,6 +97,20 @@ fn every_order_of_the_events_of_two_regions_is_safe() {
     explored.iter().for_each(|explored| assert!(explored.violation.is_none(), "{:?}", explored.violation));
     let sizes = explored.map(|explored| (explored.states, explored.transitions, explored.ends));
     assert_eq!(sizes, [(30_034, 123_415, 1_778), (65_852, 177_621, 3_980), (30_693, 74_715, 1_610)]);
+}
+
+/// A checkpoint and a savepoint, and another graph at any time, also in the midst of a restart.
+fn redeploying(regions: usize) -> Explored<Event> {
+    let budget = Budget { checkpoints: 2, declines: 0, repeated: 0, redeployments: 1, ..SMALL };
+    explore(World::new(regions, options(1, 0), &[Purpose::Savepoint], budget, Mutant::None), 200_000)
+}
+
+#[test]
+fn every_order_of_checkpoints_and_another_graph_is_safe_while_a_region_goes_on() {
+    let explored = [redeploying(1), redeploying(2)];
+    explored.iter().for_each(|explored| assert!(explored.violation.is_none(), "{:?}", explored.violation));
+    let sizes = explored.map(|explored| (explored.states, explored.transitions, explored.ends));
+    assert_eq!(sizes, [(23_819, 37_361, 3_034), (50_035, 87_767, 5_905)]);
 }
 
 #[test]

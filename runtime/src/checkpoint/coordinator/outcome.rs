@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::command::{AbortReason, Command, RequestError, Retained};
 use super::pending::{Phase, is_savepoint};
-use super::{Coordinator, FINAL_RETRY_PAUSE_MS, RECENT, Running};
+use super::{Coordinator, FINAL_RETRY_PAUSE_MS, RECENT};
 use crate::element::Purpose;
 use crate::ids::{AttemptId, CheckpointId};
 
@@ -111,6 +111,15 @@ impl Coordinator {
         }
     }
 
+    /// Gives up all that are pending but for one whose record may exist.
+    pub(super) fn abort_all(&mut self, reason: AbortReason, now_ms: i64, out: &mut Vec<Command>) {
+        let abortable = self.pending.values().filter(|pending| pending.is_abortable());
+        let abortable: Vec<CheckpointId> = abortable.map(|pending| pending.checkpoint).collect();
+        for checkpoint in abortable {
+            self.abort(checkpoint, reason.clone(), now_ms, out);
+        }
+    }
+
     fn still_running(&self, attempts: &BTreeSet<AttemptId>) -> BTreeSet<AttemptId> {
         self.running.as_ref().map(|running| &running.attempts() & attempts).unwrap_or_default()
     }
@@ -132,8 +141,7 @@ impl Coordinator {
 
     /// Says what can be restored, once a region does not run and no record is in doubt.
     pub(super) fn settle(&mut self, out: &mut Vec<Command>) {
-        let is_whole = self.running.as_ref().is_some_and(Running::is_whole);
-        if !is_whole && !self.is_recording() {
+        if !self.is_whole() && !self.is_recording() {
             out.push(Command::Settled { newest: self.retained.last().map(|kept| kept.checkpoint) });
         }
     }

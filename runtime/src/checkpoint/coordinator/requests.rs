@@ -26,7 +26,7 @@ impl Coordinator {
         } else {
             match &self.running {
                 None => Some(RequestError::NotRunning),
-                Some(running) if !running.is_whole() => Some(RequestError::NotRunning),
+                Some(_) if !self.is_whole() => Some(RequestError::NotRunning),
                 Some(running) if running.closed || self.is_stopping() => Some(RequestError::Stopping),
                 Some(_) if self.queue.len() >= self.options.max_queued_requests => {
                     Some(RequestError::QueueFull(self.queue.len()))
@@ -85,7 +85,7 @@ impl Coordinator {
 
     /// Whether anything may start at all, now.
     fn may_start(&self) -> bool {
-        let open = self.running.as_ref().is_some_and(|running| running.is_whole() && !running.closed);
+        let open = self.is_whole() && self.running.as_ref().is_some_and(|running| !running.closed);
         let alone = self.pending.values().any(Pending::is_exclusive);
         let undecided = self.pending.values().any(|pending| matches!(pending.phase, Phase::Undecided { .. }));
         open && !alone && !undecided && self.pending.len() < self.options.max_pending()

@@ -10,8 +10,6 @@ use crate::ids::{AttemptId, RegionId, SubtaskId};
 pub struct RegionDeployment {
     /// The region.
     pub region: RegionId,
-    /// How many regions the job has.
-    pub of: usize,
     /// The deployment.
     pub attempt: AttemptId,
     /// Its subtasks.
@@ -19,10 +17,8 @@ pub struct RegionDeployment {
 }
 
 /// The regions that run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Running {
-    /// How many regions the job has.
-    of: usize,
     attempts: BTreeMap<RegionId, AttemptId>,
     subtasks: BTreeMap<SubtaskId, AttemptId>,
     /// Subtasks behind the end of their input.
@@ -32,14 +28,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(of: usize) -> Self {
-        let (attempts, subtasks) = (BTreeMap::new(), BTreeMap::new());
-        Self { of, attempts, subtasks, ended: BTreeSet::new(), closed: false }
-    }
-
     pub(super) fn start(&mut self, region: RegionDeployment) {
         let attempt = region.attempt;
-        assert!(region.of == self.of, "{attempt} is of a job of {} regions, others are of {}", region.of, self.of);
         self.attempts.insert(region.region, attempt);
         self.subtasks.extend(region.subtasks.into_iter().map(|subtask| (subtask, attempt)));
     }
@@ -58,9 +48,9 @@ impl Running {
         self.attempts.is_empty()
     }
 
-    /// Whether every region runs.
-    pub(super) fn is_whole(&self) -> bool {
-        self.attempts.len() == self.of
+    /// Whether these are the regions that run.
+    pub(super) fn are(&self, regions: &BTreeSet<RegionId>) -> bool {
+        self.attempts.keys().eq(regions)
     }
 
     /// The deployment of a region that runs.
@@ -86,8 +76,8 @@ impl Running {
         self.subtasks.keys()
     }
 
-    /// Whether every subtask is behind the end of its input.
+    /// Whether every subtask that runs is behind the end of its input.
     pub(super) fn is_at_end(&self) -> bool {
-        self.is_whole() && self.ended.len() == self.subtasks.len()
+        self.ended.len() == self.subtasks.len()
     }
 }

@@ -39,6 +39,8 @@ pub(super) enum Event {
     EndAttempt(usize),
     /// Of a region.
     StartAttempt(usize),
+    /// Another graph, with another region in the place of the last.
+    Redeploy,
 }
 
 /// The record under way: the slot may exist before anybody knows.
@@ -59,6 +61,10 @@ pub(super) struct World {
     /// The number of each region's newest deployment.
     attempts: Vec<u32>,
     running: Vec<bool>,
+    /// One that runs is none of the job any more.
+    leaving: bool,
+    /// The numbers of the regions.
+    ids: Vec<RegionId>,
     /// The region of every deployment.
     of: BTreeMap<AttemptId, usize>,
     settled: Option<Option<CheckpointId>>,
@@ -89,6 +95,7 @@ pub(super) struct Budget {
     pub undecided: u32,
     pub repeated: u32,
     pub restarts: u32,
+    pub redeployments: u32,
     pub end_of_data: bool,
 }
 
@@ -98,12 +105,15 @@ fn subtask(index: u32) -> SubtaskId {
 
 impl World {
     pub fn new(regions: usize, options: Options, requests: &[Purpose], budget: Budget, mutant: Mutant) -> Self {
+        let ids: Vec<RegionId> = (0..).map(RegionId).take(regions).collect();
         let mut world = Self {
-            coordinator: Coordinator::new(options, vec![]),
+            coordinator: Coordinator::new(options, vec![], ids.iter().copied().collect()),
+            ids,
             mutant,
             now_ms: 0,
             attempts: (0..).take(regions).collect(),
             running: vec![false; regions],
+            leaving: false,
             of: BTreeMap::new(),
             settled: Some(None),
             started: vec![],
@@ -144,7 +154,7 @@ impl World {
     }
 
     fn all_run(&self) -> bool {
-        self.running.iter().all(|running| *running)
+        self.running.iter().all(|running| *running) && !self.leaving
     }
 
     fn current(&self) -> BTreeSet<AttemptId> {
@@ -311,6 +321,30 @@ impl World {
         if reply == expected { Ok(()) } else { Err(format!("answered {reply:?} instead of {expected:?}")) }
     }
 
+    fn end_attempt(&mut self, region: usize, out: &mut Vec<Command>) {
+        let was_running = std::mem::replace(&mut self.running[region], false);
+        let regions = self.attempts.len();
+        self.ended.retain(|index| (*index as usize).min(regions - 1) != region);
+        if self.mutant == Mutant::EndNotTold {
+            self.settled = Some(None);
+        } else if was_running {
+            self.coordinator.region_ended(self.attempt(region), self.now_ms, out);
+        }
+        self.attempts[region] = self.attempts.iter().max().copied().unwrap_or(0) + 1;
+    }
+
+    fn redeploy(&mut self, out: &mut Vec<Command>) -> Result<(), String> {
+        let last = self.ids.len() - 1;
+        self.ids[last] = RegionId(self.ids[last].0 + 10);
+        self.leaving = true;
+        let mut first = Vec::new();
+        self.coordinator.has_regions(self.ids.iter().copied().collect(), self.now_ms, &mut first);
+        self.obey(first)?;
+        self.end_attempt(last, out);
+        self.leaving = false;
+        Ok(())
+    }
+
     fn start_attempt(&mut self, region: usize, out: &mut Vec<Command>) -> Result<(), String> {
         let newest = self.settled.expect("started when settled");
         let expected = self.durable.iter().rev().find(|id| self.purpose_of(**id) != Purpose::Savepoint).copied();
@@ -324,8 +358,7 @@ impl World {
         let subtasks = (0..2).filter(|index| self.region_of(*index) == region);
         let (subtasks, attempt) = (subtasks.map(subtask).collect(), self.attempt(region));
         self.of.insert(attempt, region);
-        let of = self.attempts.len();
-        let region = RegionDeployment { region: RegionId(region as u32), of, attempt, subtasks };
+        let region = RegionDeployment { region: self.ids[region], attempt, subtasks };
         self.coordinator.start_region(region, CheckpointId(1), self.now_ms, out).map_err(|e| e.to_string())
     }
 }
@@ -373,6 +406,9 @@ impl Model for World {
                 events.push(Event::StartAttempt(region));
             }
         }
+        if budget.redeployments > 0 {
+            events.push(Event::Redeploy);
+        }
         if budget.end_of_data {
             let running = (0..2).filter(|index| self.running[self.region_of(*index)]);
             events.extend(running.filter(|index| !self.ended.contains(index)).map(Event::EndOfData));
@@ -412,15 +448,11 @@ impl Model for World {
             }
             Event::EndAttempt(region) => {
                 self.budget.restarts -= 1;
-                self.running[region] = false;
-                let regions = self.attempts.len();
-                self.ended.retain(|index| (*index as usize).min(regions - 1) != region);
-                if self.mutant == Mutant::EndNotTold {
-                    self.settled = Some(None);
-                } else {
-                    self.coordinator.region_ended(self.attempt(region), self.now_ms, &mut out);
-                }
-                self.attempts[region] = self.attempts.iter().max().copied().unwrap_or(0) + 1;
+                self.end_attempt(region, &mut out);
+            }
+            Event::Redeploy => {
+                self.budget.redeployments -= 1;
+                self.redeploy(&mut out)?;
             }
             Event::StartAttempt(region) => self.start_attempt(region, &mut out)?,
         }
@@ -440,7 +472,8 @@ impl Model for World {
         let machine = (&c.running, &c.pending, &c.queue, &c.retained, &c.retained_next, &c.recently_completed);
         let counts =
             (c.next_id, c.failures_in_a_row, c.next_periodic_ms, c.last_end_ms, c.final_retry_ms, &c.last_attempts);
-        let world = (self.now_ms, &self.attempts, &self.running, &self.settled, &self.started, &self.snapshots);
+        let world =
+            (self.now_ms, &self.attempts, &self.ids, &self.running, &self.settled, &self.started, &self.snapshots);
         let flight =
             (&self.triggered, self.acks.iter().collect::<BTreeSet<_>>(), &self.writing, &self.durable, &self.log);
         let past = (&self.told, &self.aborted, &self.dropped, &self.ended, &self.open, &self.requests, self.budget);
