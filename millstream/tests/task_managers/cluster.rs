@@ -27,6 +27,8 @@ pub struct Ground {
     pub network: Arc<Network>,
     reads: Mutex<BTreeMap<String, Reads>>,
     pub cancellation: Cancellation,
+    /// What keyed state may take in memory on each node, in bytes.
+    pub state_memory: Option<usize>,
 }
 
 /// Blobs that a node has read, in order.
@@ -48,6 +50,7 @@ impl Ground {
             network: Arc::default(),
             reads: Mutex::default(),
             cancellation: Cancellation::patient(),
+            state_memory: None,
         }
     }
 
@@ -62,7 +65,7 @@ impl Ground {
             clock: Arc::new(SystemClock),
             failpoints: Failpoints::none(),
             registry: Arc::new(Registry::new("localhost", name, Default::default())),
-            memory: StateMemory::new(None),
+            memory: StateMemory::new(self.state_memory),
             seed: 1,
         }
     }

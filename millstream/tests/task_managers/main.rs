@@ -22,6 +22,7 @@ mod engine;
 use engine::*;
 
 mod cluster;
+mod large_state;
 mod network;
 mod quic;
 mod rescaling;
