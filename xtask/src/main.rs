@@ -24,8 +24,9 @@ usage: cargo xtask TASK
   deploy                 deploy/ by systemd-analyze and by Kubernetes' schemas, where these tools are
   benchmarks [--quick]   runs the benchmarks and writes docs/benchmarks.md
                          (with --quick: short runs, into target/benchmarks-quick.md)
-  torture                kills jobs and whole clusters many times and checks their output, then simulates
-                         clusters through thousands of seeds; takes minutes";
+  torture [--release]    kills jobs and whole clusters many times and checks their output, loses ten gigabytes
+                         of state, then simulates clusters through thousands of seeds; takes half an hour
+                         and 30 GB of disk";
 
 /// What a task finds wrong, a line each.
 type Problems = Vec<String>;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
         ["deploy"] => report("deploy", deploy::run(&root)),
         ["benchmarks"] => benchmarks::run(&root, false),
         ["benchmarks", "--quick"] => benchmarks::run(&root, true),
-        ["torture"] => torture(&root),
+        ["torture"] => torture(&root, &[]),
+        ["torture", "--release"] => torture(&root, &["--release"]),
         ["--help" | "-h" | "help"] => {
             println!("{USAGE}");
             Ok(())
@@ -62,15 +64,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Real processes first, then simulated ones; one test at a time, since some measure how fast a job is.
-fn torture(root: &Path) -> Result<(), String> {
-    const PROCESSES: &[&str] =
-        &["-p", "millstream", "--test", "torture", "--test", "cluster", "--test", "stopped_sink"];
+/// Real processes first, then orders of calls and simulated clusters; one test at a time, since some measure how fast a job
+/// is. The build is that of `cargo test`, whose assertions are on, unless it is to be the one that ships.
+fn torture(root: &Path, profile: &[&str]) -> Result<(), String> {
+    const TESTS: [&str; 4] = ["torture", "cluster", "stopped_sink", "task_managers"];
+    const LEADERSHIP: &[&str] = &["-p", "millstream-state", "--lib", "leadership"];
     const SIMULATIONS: &[&str] = &["-p", "millstream-simulations"];
-    [PROCESSES, SIMULATIONS].into_iter().try_for_each(|tests| {
-        let arguments =
-            [&["test", "--release"], tests, &["--", "--ignored", "--nocapture", "--test-threads=1"]].concat();
-        shell::cargo(root, &arguments)
+    let processes = [&["-p", "millstream"][..], &TESTS.map(|test| ["--test", test]).concat()].concat();
+    [&*processes, LEADERSHIP, SIMULATIONS].into_iter().try_for_each(|tests| {
+        let ignored = ["--", "--ignored", "--nocapture", "--test-threads=1"];
+        shell::cargo(root, &[&["test"], profile, tests, &ignored].concat())
     })
 }
 
