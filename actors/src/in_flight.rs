@@ -100,7 +100,7 @@ impl InFlight {
             let known = operator_states.iter().position(|state| *state.name == **edge);
             let index = known.unwrap_or_else(|| {
                 let (name, redistribution) = (edge.to_string(), Redistribution::Split);
-                operator_states.push(OperatorState { name, redistribution, items: Vec::new() });
+                operator_states.push(OperatorState { name, version: 1, redistribution, items: Vec::new() });
                 operator_states.len() - 1
             });
             let mut item = sender.to_be_bytes().to_vec();

@@ -14,7 +14,7 @@ use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
 use millstream_runtime::ports::store::BlobStore;
-use millstream_runtime::state::cut::{StateDeclaration, check_stored};
+use millstream_runtime::state::cut::StateDeclaration;
 use millstream_state::local::{
     FoldOutcome, FoldRequest, Lease, LocalOptions, LocalStore, NodeFolder, Position, StateView, segments_to_fold,
 };
@@ -60,7 +60,7 @@ impl LocalState {
     pub fn reader(&self, uid: &OperatorUid) -> Arc<dyn StateReader> {
         let store = Some(Arc::clone(&self.store));
         let parts = vec![RestoredPart { groups: 0..u16::MAX, store, unmerged: Vec::new() }];
-        Arc::new(RestoredState { uid: uid.clone(), stored: Vec::new(), parts, views: OnceLock::new() })
+        Arc::new(RestoredState { uid: uid.clone(), parts, views: OnceLock::new() })
     }
 
     fn is_closed(&self) -> bool {
@@ -204,7 +204,7 @@ pub fn reader(
         let store = store.filter(|_| part.standing.is_some()).map(Arc::clone);
         parts.push(RestoredPart { groups: part.groups, store, unmerged });
     }
-    Ok(Some(Arc::new(RestoredState { uid: uid.clone(), stored: declared.to_vec(), parts, views: OnceLock::new() })))
+    Ok(Some(Arc::new(RestoredState { uid: uid.clone(), parts, views: OnceLock::new() })))
 }
 
 /// Where neighbouring key groups are read.
@@ -218,8 +218,6 @@ struct RestoredPart {
 /// A reader that becomes views when the program has told how it numbers its states.
 struct RestoredState {
     uid: OperatorUid,
-    /// What the segments declare.
-    stored: Vec<StateDeclaration>,
     parts: Vec<RestoredPart>,
     /// One for each part.
     views: OnceLock<Vec<StateView>>,
@@ -239,15 +237,10 @@ impl RestoredState {
 }
 
 impl StateReader for RestoredState {
-    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError> {
-        check_stored(declarations, &self.stored).map_err(|error| PortError {
-            message: format!("operator '{}': {}", self.uid, error.message),
-            kind: error.kind,
-        })?;
+    fn declare(&self, declarations: &[StateDeclaration]) {
         let view =
             |RestoredPart { store, unmerged, .. }| StateView::new(self.uid.clone(), declarations, store, unmerged);
         self.views.get_or_init(|| self.parts.iter().cloned().map(view).collect());
-        Ok(())
     }
 
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {

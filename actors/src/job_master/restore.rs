@@ -238,6 +238,8 @@ fn restore_subtask(vertex: &JobVertex, subtask: u32, old: &[OldVertex<'_>]) -> R
                 declared.push(declaration.clone());
             }
         }
+        // Whoever runs the subtask migrates; what cannot be migrated is told before anything is deployed.
+        vertex.conversions(uid, &declared)?;
         let states = deal(&stored, subtask, vertex.parallelism, &groups);
         restore.operators.push(OperatorRestore { uid: uid.clone(), states, declared });
     }

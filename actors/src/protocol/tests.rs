@@ -61,6 +61,7 @@ fn barrier() -> Barrier {
 fn deploy() -> Deploy {
     let state = OperatorState {
         name: "splits".to_owned(),
+        version: 1,
         redistribution: Redistribution::Union,
         items: vec![vec![], vec![0, 255]],
     };

@@ -14,7 +14,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use super::cancellation::Cancellation;
 use super::hosted::{Attempt, HostedJob, Stage, Task, Waiting};
 use super::message::TaskManagerMessage;
-use super::opening::{Opened, open};
+use super::opening::{Opened, StateAccess, open};
 use super::spawning::Place;
 use crate::local::LocalStates;
 use crate::metrics::instrument::{Measured, Now};
@@ -178,11 +178,12 @@ impl TaskManagerState {
         let Waiting { mut deploy, early } = waiting;
         let attempt = deploy.attempt;
         hosted.attempts.insert(attempt, Attempt::new(attempt, early));
-        let (programs, locals, blobs) =
-            (Arc::clone(&self.programs), Arc::clone(&self.locals), Arc::clone(&self.world.blobs));
+        let (programs, locals, world) = (Arc::clone(&self.programs), Arc::clone(&self.locals), self.world.clone());
         let myself = myself.clone();
         self.world.blocking.run(Box::new(move || {
-            let opened = caught(|| open(job, &mut deploy, &*programs, &blobs, &locals)).and_then(|opened| opened);
+            let (blobs, failpoints, now_ms) = (&world.blobs, &world.failpoints, world.clock.now_ms());
+            let access = StateAccess { blobs, locals: &locals, failpoints, now_ms };
+            let opened = caught(|| open(job, &mut deploy, &*programs, &access)).and_then(|opened| opened);
             drop(myself.cast(TaskManagerMessage::Opened { job, attempt, opened: Box::new(opened) }));
         }));
     }

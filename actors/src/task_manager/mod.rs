@@ -5,6 +5,7 @@
 //! - [`actor`]: the loop
 //! - [`hosted`]: what the node has of one job
 //! - [`opening`]: from the data of a deployment to readers and operators
+//! - [`migration`]: state that the program declares otherwise than it is stored is rewritten
 //! - [`spawning`]: the subtasks of an attempt come to life
 //! - [`wiring`]: channels between subtasks
 //! - [`cancellation`]: subtasks that were told to go and do not
@@ -15,6 +16,7 @@ pub mod cancellation;
 pub mod handle;
 pub mod hosted;
 pub mod message;
+pub mod migration;
 pub mod opening;
 pub mod spawning;
 pub mod wiring;

@@ -12,7 +12,9 @@ use millstream_runtime::key_group::key_group_range;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::time::Timestamp;
+use millstream_state::failpoint::Failpoints;
 
+use super::migration::migrate_state;
 use crate::in_flight::{self, Replayed};
 use crate::local::{LocalState, LocalStates, OpenedChain, reader};
 use crate::protocol::deploy::{OperatorRestore, Programs, TaskRestore};
@@ -50,6 +52,18 @@ pub struct OpenedTask {
     pub in_flight: Vec<Replayed>,
 }
 
+/// What of its node opening state needs.
+pub struct StateAccess<'a> {
+    /// The checkpoint store.
+    pub blobs: &'a Arc<dyn BlobStore>,
+    /// The node's materialisations of keyed state.
+    pub locals: &'a LocalStates,
+    /// Stops of tests.
+    pub failpoints: &'a Failpoints,
+    /// The time of day.
+    pub now_ms: Timestamp,
+}
+
 /// Opens what a deployment needs.
 ///
 /// # Errors
@@ -58,9 +72,9 @@ pub fn open(
     job: JobId,
     deploy: &mut Deploy,
     programs: &dyn Programs,
-    blobs: &Arc<dyn BlobStore>,
-    locals: &LocalStates,
+    access: &StateAccess<'_>,
 ) -> Result<Opened, PortError> {
+    let StateAccess { blobs, locals, .. } = *access;
     let graph = programs.graph(&deploy.record)?;
     if graph.fingerprint() != deploy.fingerprint {
         return Err(PortError::fix_input(format!(
@@ -75,13 +89,14 @@ pub fn open(
         local.lease(&older)?;
     }
     let mut tasks = BTreeMap::new();
-    for TaskDeployment { id, restore } in std::mem::take(&mut deploy.tasks) {
+    for TaskDeployment { id, mut restore } in std::mem::take(&mut deploy.tasks) {
         let vertex = graph.vertices.iter().position(|vertex| vertex.id == id.vertex);
         let Some(vertex) = vertex.filter(|vertex| id.index.0 < graph.vertices[*vertex].parallelism) else {
             return Err(PortError::give_up(format!(
                 "the graph has no subtask {id}, which the leader wants to run here"
             )));
         };
+        migrate_state(&graph.vertices[vertex], (job, deploy.attempt, id), &mut restore, access)?;
         let restored = operators(&graph.vertices[vertex], id, &restore, deploy, blobs, local.as_deref())?;
         let TaskRestore { watermark_floor, segments, in_flight, .. } = restore;
         let in_flight = in_flight::restore(&graph, vertex, id, &in_flight, blobs)?;

@@ -115,9 +115,9 @@ fn vertex_text(text: &mut String, vertex: &VertexSummary) {
     for operator in &vertex.operators {
         put(format!("    {}", operator.uid));
         for state in &operator.states {
-            let version = state.version.map_or_else(String::new, |version| format!(" version {version}"));
             let entries = grouped(state.entries);
-            put(format!("      {} ({}{version}): {entries} entries, {}", state.name, state.kind, size(state.bytes)));
+            let what = format!("{} version {}", state.kind, state.version);
+            put(format!("      {} ({what}): {entries} entries, {}", state.name, size(state.bytes)));
         }
     }
 }

@@ -133,6 +133,8 @@ impl Harness {
             chaining: options.chaining,
         };
         let job = plan(env.take_graph(), &plan_options)?;
+        let restored = restored.map(|snapshot| snapshot.migrated(&job)).transpose()?;
+        let restored = restored.as_ref();
         let world = Arc::new(World::default());
         world.set_time(restored.map_or(0, |snapshot| snapshot.now_ms));
         let memory = StateMemory::new(options.state_memory);

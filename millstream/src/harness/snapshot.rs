@@ -6,11 +6,13 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use millstream_runtime::chain::context::RestoredOperator;
+use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{AttemptNumber, CheckpointId, OperatorUid};
 use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateReader, VisitEntry};
-use millstream_runtime::state::cut::{OperatorCut, OperatorState, StateDeclaration, check_stored};
+use millstream_runtime::state::conversion::Conversion;
+use millstream_runtime::state::cut::{Entries as Arena, OperatorCut, OperatorState, StateDeclaration};
 use millstream_runtime::state::operator::deal;
 use millstream_runtime::time::{MIN_TIMESTAMP, Timestamp};
 
@@ -40,6 +42,40 @@ pub(super) struct OperatorSnapshot {
     watermarks: Vec<(Range<u16>, Timestamp)>,
 }
 
+impl OperatorSnapshot {
+    fn convert(&mut self, conversion: &Conversion, now_ms: Timestamp) -> Result<(), PortError> {
+        let (from, to) = (conversion.from(), conversion.to());
+        let mut stored = BTreeMap::new();
+        std::mem::swap(&mut stored, &mut self.keyed);
+        for ((name, group, key), value) in stored {
+            if name != from.name {
+                self.keyed.insert((name, group, key), value);
+                continue;
+            }
+            let mut converted = Arena::default();
+            let last_use = conversion.last_use(now_ms, self.watermark(group.0));
+            conversion.convert(&key, &value, last_use, &mut converted)?;
+            for (key, value) in converted.iter() {
+                let value = value.unwrap_or_default().to_vec();
+                if self.keyed.insert((to.name.clone(), group, key.to_vec()), value).is_some() {
+                    let message =
+                        format!("state '{}': its migration makes one map key of two of the same key", from.name);
+                    return Err(PortError::fix_input(message));
+                }
+            }
+        }
+        for declared in self.declared.iter_mut().filter(|declared| declared.name == from.name) {
+            *declared = StateDeclaration { number: declared.number, ..to.clone() };
+        }
+        Ok(())
+    }
+
+    fn watermark(&self, group: u16) -> Timestamp {
+        let of = self.watermarks.iter().find(|(groups, _)| groups.contains(&group));
+        of.map_or(MIN_TIMESTAMP, |(_, watermark)| *watermark)
+    }
+}
+
 impl Snapshot {
     /// Names of all operators that have state, for assertions.
     #[must_use]
@@ -51,6 +87,20 @@ impl Snapshot {
     #[must_use]
     pub fn keyed_entries(&self, uid: &str) -> usize {
         self.operators.get(&OperatorUid(uid.to_string())).map_or(0, |operator| operator.keyed.len())
+    }
+
+    /// The same with keyed states in the form in which the operators of a job declare them.
+    pub(super) fn migrated(&self, job: &JobGraph) -> Result<Self, PortError> {
+        let mut migrated = self.clone();
+        for (vertex, uid) in
+            job.vertices.iter().flat_map(|vertex| vertex.operators.iter().map(move |uid| (vertex, uid)))
+        {
+            let Some(operator) = migrated.operators.get_mut(uid) else { continue };
+            for conversion in vertex.conversions(uid, &operator.declared)? {
+                operator.convert(&conversion, self.now_ms)?;
+            }
+        }
+        Ok(migrated)
     }
 
     /// Forgets what every cut says whole; keyed entries stay, cuts only change them.
@@ -93,7 +143,7 @@ impl Snapshot {
         let Some(operator) = self.operators.get(uid) else { return RestoredOperator::default() };
         let stored: Vec<_> = operator.operator_states.values().cloned().collect();
         let OperatorSnapshot { keyed, declared, .. } = operator;
-        let reader = || MemoryState { entries: keyed.clone(), stored: declared.clone(), declared: OnceLock::new() };
+        let reader = || MemoryState { entries: keyed.clone(), declared: OnceLock::new() };
         let keyed = (!declared.is_empty()).then(|| Arc::new(reader()) as Arc<dyn StateReader>);
         RestoredOperator { keyed, operator_states: deal(&stored, subtask, parallelism, groups) }
     }
@@ -101,15 +151,13 @@ impl Snapshot {
     /// The watermark floor of key groups, by the subtasks that had them.
     pub(super) fn floor(&self, uid: &OperatorUid, groups: &Range<u16>) -> Vec<Timestamp> {
         let Some(operator) = self.operators.get(uid) else { return Vec::new() };
-        let of = |group: u16| operator.watermarks.iter().find(|(groups, _)| groups.contains(&group));
-        groups.clone().map(|group| of(group).map_or(MIN_TIMESTAMP, |(_, watermark)| *watermark)).collect()
+        groups.clone().map(|group| operator.watermark(group)).collect()
     }
 }
 
 /// Keyed entries as a restarted subtask reads them.
 struct MemoryState {
     entries: Entries,
-    stored: Vec<StateDeclaration>,
     declared: OnceLock<Vec<StateDeclaration>>,
 }
 
@@ -122,9 +170,8 @@ impl MemoryState {
 }
 
 impl StateReader for MemoryState {
-    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError> {
+    fn declare(&self, declarations: &[StateDeclaration]) {
         self.declared.get_or_init(|| declarations.to_vec());
-        check_stored(declarations, &self.stored)
     }
 
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {

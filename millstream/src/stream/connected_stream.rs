@@ -1,9 +1,12 @@
 //! A keyed stream connected with a broadcast stream: one function sees both, and only the broadcast side may change
 //! what all keys share.
 
+use std::sync::Arc;
+
 use millstream_runtime::batch::Data;
-use millstream_runtime::chain::keyed::{Keyed, KeyedBroadcastFunction};
-use millstream_runtime::graph::stream::NodeKind;
+use millstream_runtime::chain::ChainContext;
+use millstream_runtime::chain::keyed::{Keyed, KeyedBroadcastFunction, schemas};
+use millstream_runtime::graph::stream::{NodeKind, NodeOutputs, OperatorPlace};
 use millstream_runtime::key::Key;
 
 use super::factory::{Prototype, TwoInputFactory};
@@ -55,13 +58,16 @@ where
         F: KeyedBroadcastFunction<Key = K, In = T, Broadcast = B>,
         F::Out: Data,
     {
-        let prototype = Prototype::new(function);
+        let prototype = Arc::new(Prototype::new(function));
+        let declaring = Arc::clone(&prototype);
+        let states = Box::new(move || schemas(&mut declaring.copy()));
         let selector = self.keyed.selector();
-        let factory = TwoInputFactory::<T, B, _>::shared(move |outputs, place, cx| {
+        let build = move |outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext| {
             let outputs = outputs.outputs::<F::Out>();
             let (function, selector) = (prototype.copy(), selector.clone());
             Keyed::new(place.uid, place.slot, function, selector, outputs, &place.restored, cx)
-        });
+        };
+        let factory = TwoInputFactory::<T, B, _>::with_states(build, states);
         let stream = self.keyed.as_stream();
         let mut inputs = stream.edges(0);
         inputs.extend(self.broadcast.stream.edges(1));

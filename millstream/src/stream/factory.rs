@@ -11,6 +11,7 @@ use millstream_runtime::chain::{ChainContext, Downstream};
 use millstream_runtime::graph::stream::{NodeOutputs, OperatorFactory, OperatorPlace};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::sink::SinkOutput;
+use millstream_runtime::state::schema::StateSchema;
 
 /// User code from which each subtask takes a copy. In a mutex because functions need not be `Sync`: their state
 /// tables are not.
@@ -26,10 +27,14 @@ impl<F: Clone> Prototype<F> {
     }
 }
 
+/// Tells what keyed states an operator declares.
+pub(super) type States = Box<dyn Fn() -> Vec<StateSchema> + Send + Sync>;
+
 /// Makes an operator with one input type from a closure.
 pub(crate) struct InputFactory<I, B> {
     build: B,
     output: Option<Arc<dyn SinkOutput>>,
+    states: Option<States>,
     input: PhantomData<fn(I)>,
 }
 
@@ -44,7 +49,12 @@ where
 
     /// The factory of a sink.
     pub fn with_output(build: B, output: Option<Arc<dyn SinkOutput>>) -> Arc<dyn OperatorFactory> {
-        Arc::new(Self { build, output, input: PhantomData })
+        Arc::new(Self { build, output, states: None, input: PhantomData })
+    }
+
+    /// The factory of an operator with keyed states.
+    pub(super) fn with_states(build: B, states: States) -> Arc<dyn OperatorFactory> {
+        Arc::new(Self { build, output: None, states: Some(states), input: PhantomData })
     }
 }
 
@@ -64,11 +74,16 @@ where
     fn output(&self) -> Option<Arc<dyn SinkOutput>> {
         self.output.clone()
     }
+
+    fn states(&self) -> Vec<StateSchema> {
+        self.states.as_ref().map_or_else(Vec::new, |states| states())
+    }
 }
 
 /// Makes an operator with two input types from a closure.
 pub(super) struct TwoInputFactory<A, B, F> {
     build: F,
+    states: States,
     inputs: PhantomData<fn(A, B)>,
 }
 
@@ -79,8 +94,8 @@ where
     O: TwoInputs<A, B> + 'static,
     F: Fn(NodeOutputs, OperatorPlace, &ChainContext) -> Result<O, PortError> + Send + Sync + 'static,
 {
-    pub fn shared(build: F) -> Arc<dyn OperatorFactory> {
-        Arc::new(Self { build, inputs: PhantomData })
+    pub fn with_states(build: F, states: States) -> Arc<dyn OperatorFactory> {
+        Arc::new(Self { build, states, inputs: PhantomData })
     }
 }
 
@@ -102,6 +117,10 @@ where
 
     fn head(&self, outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext) -> Result<ChainHead, PortError> {
         Ok(ChainHead::Input(Box::new(TwoInputHead::new((self.build)(outputs, place, cx)?))))
+    }
+
+    fn states(&self) -> Vec<StateSchema> {
+        (self.states)()
     }
 }
 

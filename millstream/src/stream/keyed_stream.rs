@@ -2,11 +2,14 @@
 
 use std::marker::PhantomData;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use millstream_runtime::batch::Data;
 use millstream_runtime::chain::keyed::reduce::{FoldToEnd, Reduce};
-use millstream_runtime::chain::keyed::{Keyed, KeyedProcessFunction, WithoutBroadcast};
+use millstream_runtime::chain::keyed::{Keyed, KeyedProcessFunction, WithoutBroadcast, schemas};
 use millstream_runtime::chain::window::Tumbling;
+use millstream_runtime::chain::{ChainContext, Downstream};
+use millstream_runtime::graph::stream::{NodeOutputs, OperatorPlace};
 use millstream_runtime::key::Key;
 
 use super::factory::{InputFactory, Prototype};
@@ -60,16 +63,16 @@ where
         F::Out: Data,
     {
         let selector = self.selector.clone();
-        let prototype = Prototype::new(WithoutBroadcast(function));
-        self.stream.operator(
-            name,
-            true,
-            InputFactory::<T, _>::shared(move |outputs, place, cx| {
-                let outputs = outputs.outputs::<F::Out>();
-                let (function, selector) = (prototype.copy(), selector.clone());
-                Ok(Box::new(Keyed::new(place.uid, place.slot, function, selector, outputs, &place.restored, cx)?))
-            }),
-        )
+        let prototype = Arc::new(Prototype::new(WithoutBroadcast(function)));
+        let declaring = Arc::clone(&prototype);
+        let states = Box::new(move || schemas(&mut declaring.copy()));
+        let build = move |outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext| {
+            let outputs = outputs.outputs::<F::Out>();
+            let (function, selector) = (prototype.copy(), selector.clone());
+            let keyed = Keyed::new(place.uid, place.slot, function, selector, outputs, &place.restored, cx)?;
+            Ok(Box::new(keyed) as Downstream<T>)
+        };
+        self.stream.operator(name, true, InputFactory::<T, _>::with_states(build, states))
     }
 
     /// Folds each record into the value of its key, `function(value so far, record)`, and emits the new value.

@@ -16,6 +16,8 @@ use millstream_runtime::job::JobStatus;
 mod engine;
 use engine::*;
 
+mod damage;
+mod migration;
 mod timers;
 
 /// Runs a job at one parallelism after the other, over the same folder: each but the last is stopped with a savepoint.

@@ -60,7 +60,7 @@ impl<I: Data> HeldRows<I> {
         }
         let bytes: usize = items.iter().map(Vec::len).sum();
         cx.cut.in_flight_bytes += bytes as u64;
-        let state = OperatorState { name: HELD.to_owned(), redistribution, items };
+        let state = OperatorState { name: HELD.to_owned(), version: 1, redistribution, items };
         cx.cut.operator(uid).operator_states.push(state);
         Ok(())
     }

@@ -202,7 +202,7 @@ pub trait Stage: Send {
     /// The local store has every cut up to one: keyed state that it has need not be in memory.
     ///
     /// # Errors
-    /// When the store holds states in another form than the program declares.
+    /// None so far; a chain call may fail.
     fn folded(&mut self, folded: &Folded<'_>, cx: &mut ChainContext) -> ChainResult {
         self.consumers(&mut |consumer| consumer.folded(folded, cx))
     }

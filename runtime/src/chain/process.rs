@@ -162,11 +162,19 @@ pub(crate) fn restore_states(
 ) -> Result<(), PortError> {
     let mut outcome = Ok(());
     visit_all(&mut |slot| {
-        if let Some(state) = restored.iter().find(|state| state.name == slot.name())
-            && outcome.is_ok()
-        {
-            outcome = slot.restore(state);
+        let mut stored = restored.iter().filter(|state| state.name == slot.name());
+        let (first, second) = (stored.next(), stored.next());
+        if outcome.is_err() {
+            return;
         }
+        outcome = match (first, second) {
+            (None, _) => Ok(()),
+            (Some(state), None) => slot.restore(state),
+            (Some(first), Some(second)) => Err(PortError::give_up(format!(
+                "state '{}' is stored in the versions {} and {} by subtasks of one checkpoint",
+                first.name, first.version, second.version
+            ))),
+        };
     });
     outcome
 }
@@ -251,7 +259,7 @@ impl<F: ProcessFunction> Stage for Process<F> {
             lists.for_each(|state| state.items.clear());
         }
         let items = vec![vec![u8::from(*ended)]];
-        states.push(OperatorState { name: ENDED.to_owned(), redistribution: Redistribution::Union, items });
+        states.push(OperatorState { name: ENDED.to_owned(), version: 1, redistribution: Redistribution::Union, items });
         self.outputs.consumers(&mut |consumer| consumer.barrier(barrier, cx))
     }
 }

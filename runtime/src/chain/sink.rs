@@ -213,7 +213,12 @@ impl<T: Data, C: serde::Serialize + serde::de::DeserializeOwned + Send + 'static
                 .collect::<Result<_, _>>()?;
             items.extend(committables.iter().cloned());
             cell.get_or_init(|| committables.clone());
-            let state = OperatorState { name: TRANSACTIONS.to_owned(), redistribution: Redistribution::Union, items };
+            let state = OperatorState {
+                name: TRANSACTIONS.to_owned(),
+                version: 1,
+                redistribution: Redistribution::Union,
+                items,
+            };
             Ok(Prepared { state, slot, committables })
         };
         cx.cut.operator(&self.uid);

@@ -277,7 +277,7 @@ impl<T: Send + 'static> SourceOperator<T> {
             let (greatest, watermark) = (time.greatest, time.watermark);
             items.push(encode_item(SPLITS, &StoredSplit { split, greatest, watermark })?);
         }
-        let state = OperatorState { name: SPLITS.to_owned(), redistribution: Redistribution::Split, items };
+        let state = OperatorState { name: SPLITS.to_owned(), version: 1, redistribution: Redistribution::Split, items };
         cx.cut.operator(&self.uid).operator_states.push(state);
         Ok(())
     }

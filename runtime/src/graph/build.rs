@@ -14,6 +14,7 @@ use crate::exchange::Outlet;
 use crate::ids::OperatorUid;
 use crate::ports::PortError;
 use crate::ports::transport::DecodeBatch;
+use crate::state::schema::StateSchema;
 
 /// Where an output of a node goes: (consumer, which of its inputs).
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,13 @@ impl ChainPlan {
         max_parallelism: u16,
     ) -> Option<Box<dyn Batch>> {
         self.exchange(output).of_groups(batch, groups, max_parallelism)
+    }
+
+    /// What an operator of the chain declares of its keyed states.
+    #[must_use]
+    pub fn states(&self, uid: &OperatorUid) -> Vec<StateSchema> {
+        let member = self.members.iter().find(|member| self.graph.uid(**member) == *uid);
+        member.map_or_else(Vec::new, |member| self.graph.nodes[member.0].factory.states())
     }
 
     fn exchange(&self, output: usize) -> &dyn ExchangeFactory {

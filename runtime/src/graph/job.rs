@@ -7,7 +7,11 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::build::ChainPlan;
 use super::stream::{EnumeratorFactory, ShipStrategy};
 use crate::ids::{OperatorUid, VertexId};
+use crate::ports::PortError;
 use crate::ports::sink::SinkOutput;
+use crate::state::conversion::Conversion;
+use crate::state::cut::StateDeclaration;
+use crate::state::schema::conversions;
 
 /// An edge between two vertices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,17 @@ pub struct JobVertex {
     pub enumerator: Option<(OperatorUid, Arc<dyn EnumeratorFactory>)>,
     /// Makes the operators of a subtask.
     pub plan: Arc<ChainPlan>,
+}
+
+impl JobVertex {
+    /// What has to be done with stored keyed states of an operator before it can read them.
+    ///
+    /// # Errors
+    /// `FixInput` when the program cannot read one of them.
+    pub fn conversions(&self, uid: &OperatorUid, stored: &[StateDeclaration]) -> Result<Vec<Conversion>, PortError> {
+        conversions(&self.plan.states(uid), stored)
+            .map_err(|error| PortError { message: format!("operator '{uid}': {}", error.message), kind: error.kind })
+    }
 }
 
 /// A job that can be deployed.

@@ -16,6 +16,7 @@ use crate::ports::PortError;
 use crate::ports::sink::SinkOutput;
 use crate::ports::source::SplitEnumerator;
 use crate::ports::transport::DecodeBatch;
+use crate::state::schema::StateSchema;
 
 /// Position of a node in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -183,6 +184,11 @@ pub trait OperatorFactory: Send + Sync {
     /// # Errors
     /// When the operator cannot be made or restored.
     fn head(&self, outputs: NodeOutputs, place: OperatorPlace, cx: &ChainContext) -> Result<ChainHead, PortError>;
+
+    /// The keyed states of the operator.
+    fn states(&self) -> Vec<StateSchema> {
+        Vec::new()
+    }
 
     /// What earlier runs have left where a sink writes.
     fn output(&self) -> Option<Arc<dyn SinkOutput>> {

@@ -33,12 +33,10 @@ pub type VisitEntry<'a> = &'a mut dyn FnMut(&EntryAddress, &[u8], &[u8]) -> Resu
 
 /// Serves what a restarted subtask has not yet in memory. All calls may block.
 pub trait StateReader: Send + Sync {
-    /// Tells how the program numbers its states; called once, before anything is read. What is stored is found by name.
-    ///
-    /// # Errors
-    /// When a state is stored in another form than the program declares, see
-    /// [`check_stored`](crate::state::cut::check_stored).
-    fn declare(&self, declarations: &[StateDeclaration]) -> Result<(), PortError>;
+    /// Tells how the program numbers its states; called once, before anything is read. What is stored is found by name: states
+    /// in another form than the program declares have been rewritten before, see
+    /// [`conversions`](crate::state::schema::conversions).
+    fn declare(&self, declarations: &[StateDeclaration]);
 
     /// The newest value of each address, `None` where there is none.
     ///

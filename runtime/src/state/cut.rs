@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 pub use super::entries::Entries;
 use crate::ids::{CutNumber, OperatorUid};
 use crate::key_group::KeyGroup;
-use crate::ports::PortError;
 use crate::ports::state::StateNumber;
 use crate::time::Timestamp;
 
@@ -45,36 +44,6 @@ pub struct StateDeclaration {
     pub version: u32,
 }
 
-/// What the stored name of a state with a time to live ends with: its values have a time.
-pub const TTL_SUFFIX: &str = "+ttl";
-
-/// Refuses states that are stored in another form than the program declares: reading them would be guesswork, and
-/// beginning them anew would lose what is there. A stored state that the program does not declare is left alone.
-///
-/// # Errors
-/// `FixInput` for another version, and for a time to live that was given to a state or taken from it.
-pub fn check_stored(declared: &[StateDeclaration], stored: &[StateDeclaration]) -> Result<(), PortError> {
-    let plain = |name: &str| name.strip_suffix(TTL_SUFFIX).unwrap_or(name).to_owned();
-    for StateDeclaration { name, version, .. } in declared {
-        for other in stored.iter().filter(|other| plain(&other.name) == plain(name)) {
-            if other.name != *name && declared.iter().all(|state| state.name != other.name) {
-                let (has, wants) = if other.name.ends_with(TTL_SUFFIX) { ("with", "none") } else { ("without", "one") };
-                return Err(PortError::fix_input(format!(
-                    "state '{}' is stored {has} a time to live, and the program declares {wants}: declare it as it is stored, or under another name to begin anew",
-                    plain(name)
-                )));
-            }
-            if other.name == *name && other.version != *version {
-                return Err(PortError::fix_input(format!(
-                    "state '{name}' is stored in version {}, and the program declares version {version}: restore it with a program of that version, or declare it under another name to begin anew",
-                    other.version
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Changed entries of one state in one key group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyedSection {
@@ -105,6 +74,8 @@ pub enum Redistribution {
 pub struct OperatorState {
     /// Name within the operator.
     pub name: String,
+    /// Version of the items' type, for migration.
+    pub version: u32,
     /// How it is dealt out.
     pub redistribution: Redistribution,
     /// The items, encoded.

@@ -1,6 +1,9 @@
 //! How entries of keyed state become bytes: the parts of the key in their canonical encoding, one behind the other, and the
 //! value as serde has it.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::cut::Entries;
 use super::table::StateValue;
 use crate::key::{Key, KeyFormatError};
@@ -23,7 +26,16 @@ pub(super) fn push_entry<A: Key, B: Key, V: StateValue>(
             value.is_some()
         },
     );
-    outcome.map_err(|error| PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>())))
+    outcome.map_err(|error| not_stored::<V>(&error))
+}
+
+/// Encodes a value.
+pub(super) fn encode_value<V: Serialize>(value: &V) -> Result<Vec<u8>, PortError> {
+    rmp_serde::to_vec(value).map_err(|error| not_stored::<V>(&error))
+}
+
+fn not_stored<V>(error: &rmp_serde::encode::Error) -> PortError {
+    PortError::fix_input(format!("a {} cannot be stored: {error}", std::any::type_name::<V>()))
 }
 
 /// Decodes the two parts of a stored key.
@@ -36,7 +48,7 @@ pub(super) fn decode_key<A: Key, B: Key>(bytes: &[u8]) -> Result<(A, B), PortErr
 }
 
 /// Decodes a stored value.
-pub(super) fn decode_value<V: StateValue>(bytes: &[u8]) -> Result<V, PortError> {
+pub(super) fn decode_value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V, PortError> {
     rmp_serde::from_slice(bytes).map_err(|error| {
         PortError::fix_input(format!(
             "a stored value is not a {}: {error}; the type of a state cannot change without a migration",

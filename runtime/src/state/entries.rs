@@ -53,6 +53,12 @@ impl Entries {
         self.bytes.reserve(bytes.saturating_sub(self.bytes.len()));
     }
 
+    /// Removes all; the memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,9 @@
 //! State of an operator as a whole, not of a key: broadcast state, and lists that are dealt out on a rescale.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,10 +47,68 @@ pub fn decode_item<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, P
     })
 }
 
+/// The version of an operator state's type, and what becomes of items of older ones.
+struct Versions<T> {
+    version: u32,
+    steps: BTreeMap<u32, Arc<ReadItem<T>>>,
+}
+
+/// Reads an item of a version: name of the state, bytes.
+type ReadItem<T> = dyn Fn(&str, &[u8]) -> Result<T, PortError> + Send + Sync;
+
+impl<T> Clone for Versions<T> {
+    fn clone(&self) -> Self {
+        Self { version: self.version, steps: self.steps.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Versions<T> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} from {:?}", self.version, self.steps.keys())
+    }
+}
+
+impl<T> Versions<T> {
+    fn first() -> Self {
+        Self { version: 1, steps: BTreeMap::new() }
+    }
+
+    fn add<Old: DeserializeOwned>(&mut self, from: u32, upgrade: impl Fn(Old) -> T + Send + Sync + 'static) {
+        let version = self.version;
+        assert!(
+            from < version,
+            "a state in version {version} cannot migrate from version {from}: call `with_version` with a greater one before `migrate_from`"
+        );
+        let read = move |name: &str, bytes: &[u8]| decode_item(name, bytes).map(&upgrade);
+        assert!(
+            self.steps.insert(from, Arc::new(read)).is_none(),
+            "a state has two migrations from its version {from}"
+        );
+    }
+}
+
+impl<T: DeserializeOwned> Versions<T> {
+    /// Reads restored items, whatever version they are of.
+    fn read(&self, state: &OperatorState) -> Result<Vec<T>, PortError> {
+        let OperatorState { name, version: stored, items, .. } = state;
+        if *stored == self.version {
+            return items.iter().map(|item| decode_item(name, item)).collect();
+        }
+        let step = self.steps.get(stored).ok_or_else(|| {
+            PortError::fix_input(format!(
+                "state '{name}' is stored in version {stored}, and the program declares version {} without a migration from it: add one, restore it with a program of that version, or declare it under another name to begin anew",
+                self.version
+            ))
+        })?;
+        items.iter().map(|item| step(name, item)).collect()
+    }
+}
+
 /// A value that every subtask holds alike, changed by broadcast records only.
 #[derive(Clone, Debug)]
 pub struct BroadcastState<V> {
     name: String,
+    versions: Versions<V>,
     /// The value.
     pub value: V,
 }
@@ -56,7 +117,28 @@ impl<V> BroadcastState<V> {
     /// Declares the state with the value it has at first; it must be visited in `operator_states`.
     #[must_use]
     pub fn new(name: impl Into<String>, value: V) -> Self {
-        Self { name: name.into(), value }
+        Self { name: name.into(), versions: Versions::first(), value }
+    }
+
+    /// Sets the version of the value's type.
+    #[must_use]
+    pub fn with_version(mut self, version: u32) -> Self {
+        self.versions.version = version;
+        self
+    }
+
+    /// Tells what becomes of the value stored in an older version when the state is restored.
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        mut self,
+        version: u32,
+        upgrade: impl Fn(Old) -> V + Send + Sync + 'static,
+    ) -> Self {
+        self.versions.add(version, upgrade);
+        self
     }
 }
 
@@ -66,13 +148,13 @@ impl<V: Serialize + DeserializeOwned + Send> OperatorStateSlot for BroadcastStat
     }
 
     fn snapshot(&self) -> Result<OperatorState, PortError> {
-        let items = vec![encode_item(&self.name, &self.value)?];
-        Ok(OperatorState { name: self.name.clone(), redistribution: Redistribution::Broadcast, items })
+        let (version, items) = (self.versions.version, vec![encode_item(&self.name, &self.value)?]);
+        Ok(OperatorState { name: self.name.clone(), version, redistribution: Redistribution::Broadcast, items })
     }
 
     fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
-        if let Some(item) = state.items.first() {
-            self.value = decode_item(&self.name, item)?;
+        if let Some(value) = self.versions.read(state)?.into_iter().next() {
+            self.value = value;
         }
         Ok(())
     }
@@ -82,6 +164,7 @@ impl<V: Serialize + DeserializeOwned + Send> OperatorStateSlot for BroadcastStat
 #[derive(Clone, Debug)]
 pub struct OperatorListState<T> {
     name: String,
+    versions: Versions<T>,
     redistribution: Redistribution,
     /// The items of this subtask.
     pub items: Vec<T>,
@@ -91,13 +174,38 @@ impl<T> OperatorListState<T> {
     /// Declares a list whose items are dealt out evenly.
     #[must_use]
     pub fn split(name: impl Into<String>) -> Self {
-        Self { name: name.into(), redistribution: Redistribution::Split, items: Vec::new() }
+        Self::new(name, Redistribution::Split)
     }
 
     /// Declares a list of which every subtask gets all items.
     #[must_use]
     pub fn union(name: impl Into<String>) -> Self {
-        Self { name: name.into(), redistribution: Redistribution::Union, items: Vec::new() }
+        Self::new(name, Redistribution::Union)
+    }
+
+    fn new(name: impl Into<String>, redistribution: Redistribution) -> Self {
+        Self { name: name.into(), versions: Versions::first(), redistribution, items: Vec::new() }
+    }
+
+    /// Sets the version of the items' type.
+    #[must_use]
+    pub fn with_version(mut self, version: u32) -> Self {
+        self.versions.version = version;
+        self
+    }
+
+    /// Tells what becomes of each item stored in an older version when the state is restored.
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        mut self,
+        version: u32,
+        upgrade: impl Fn(Old) -> T + Send + Sync + 'static,
+    ) -> Self {
+        self.versions.add(version, upgrade);
+        self
     }
 }
 
@@ -108,11 +216,12 @@ impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListS
 
     fn snapshot(&self) -> Result<OperatorState, PortError> {
         let items = self.items.iter().map(|item| encode_item(&self.name, item)).collect::<Result<_, _>>()?;
-        Ok(OperatorState { name: self.name.clone(), redistribution: self.redistribution, items })
+        let Self { name, versions, redistribution, .. } = self;
+        Ok(OperatorState { name: name.clone(), version: versions.version, redistribution: *redistribution, items })
     }
 
     fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
-        self.items = state.items.iter().map(|item| decode_item(&self.name, item)).collect::<Result<_, _>>()?;
+        self.items = self.versions.read(state)?;
         Ok(())
     }
 }
@@ -133,12 +242,16 @@ pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, group
     let mut shares: Vec<Vec<Vec<u8>>> = Vec::new();
     let is_rescaled = stored.len() != parallelism as usize;
     for (owner, state) in (0..).zip(stored).flat_map(|(owner, states)| states.iter().map(move |state| (owner, state))) {
-        let index = dealt.iter().position(|known| known.name == state.name).unwrap_or_else(|| {
-            dealt.push(OperatorState { items: Vec::new(), ..state.clone() });
-            counters.push(0);
-            shares.push(Vec::new());
-            dealt.len() - 1
-        });
+        // One program writes one version; what an older one left would be told apart.
+        let index = dealt
+            .iter()
+            .position(|known| known.name == state.name && known.version == state.version)
+            .unwrap_or_else(|| {
+                dealt.push(OperatorState { items: Vec::new(), ..state.clone() });
+                counters.push(0);
+                shares.push(Vec::new());
+                dealt.len() - 1
+            });
         match state.redistribution {
             Redistribution::Union => {
                 for item in &state.items {
@@ -180,6 +293,7 @@ pub fn deal(stored: &[Vec<OperatorState>], subtask: u32, parallelism: u32, group
     let unions = dealt.iter().zip(shares).filter(|(state, _)| state.redistribution == Redistribution::Union);
     let share = |(state, items): (&OperatorState, _)| OperatorState {
         name: share_of(&state.name),
+        version: state.version,
         redistribution: Redistribution::Split,
         items,
     };
@@ -193,7 +307,12 @@ mod tests {
     use super::*;
 
     fn state(redistribution: Redistribution, items: &[u8]) -> OperatorState {
-        OperatorState { name: "s".into(), redistribution, items: items.iter().map(|item| vec![*item]).collect() }
+        OperatorState {
+            name: "s".into(),
+            version: 1,
+            redistribution,
+            items: items.iter().map(|item| vec![*item]).collect(),
+        }
     }
 
     #[test]

@@ -126,6 +126,9 @@ impl LocalStore {
                 let record = merged_record(None, request, declared)?;
                 let records = request.groups.clone().map(|group| (KeyGroup(group), record.clone()));
                 store.put_records(transaction, operator, records)?;
+                for group in request.groups.clone() {
+                    store.forget_damage(transaction, operator, KeyGroup(group))?;
+                }
             }
             Ok(())
         })

@@ -23,3 +23,5 @@ pub use view::StateView;
 mod rewrite_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;

@@ -31,6 +31,9 @@ const STATE: u8 = b's';
 /// Followed by the operator's database name and a key group; the value is a [`GroupRecord`].
 const GROUP: u8 = b'g';
 
+/// Followed by the operator's database name and a key group, of which something was found damaged: it is to be loaded anew.
+const DAMAGED: u8 = b'd';
+
 /// How the environment is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalOptions {
@@ -206,7 +209,8 @@ impl LocalStore {
         self.lock_folding().held.contains(&attempt).then_some(Lease { attempt })
     }
 
-    /// What a key group of an operator stands at; `None` when nothing was folded into it.
+    /// What a key group of an operator stands at; `None` when nothing was folded into it, or it was found damaged and has not
+    /// been loaded anew.
     ///
     /// # Errors
     /// When LMDB fails.
@@ -214,8 +218,34 @@ impl LocalStore {
         let Some(operator) = self.operator(uid) else { return Ok(None) };
         let _gate = self.gate();
         let transaction = self.env.read_txn().map_err(|error| self.failed("reading", &error))?;
-        let bytes = self.meta.get(&transaction, &group_key(&operator.name, group));
-        bytes.map_err(|error| self.failed("reading", &error))?.map(|bytes| self.decode_record(bytes)).transpose()
+        let get = |key: Vec<u8>| self.meta.get(&transaction, &key).map_err(|error| self.failed("reading", &error));
+        if get(damaged_key(&operator.name, group))?.is_some() {
+            return Ok(None);
+        }
+        // A record that is damaged says nothing.
+        Ok(get(group_key(&operator.name, group))?.and_then(|bytes| self.decode_record(bytes).ok()))
+    }
+
+    /// Notes that a key group is to be loaded anew. Waits for a running fold; called without a transaction.
+    pub(super) fn note_damage(&self, operator: &OperatorStore, group: KeyGroup) {
+        let _folding = self.lock_folding();
+        let note = || -> heed::Result<()> {
+            let mut transaction = self.env.write_txn()?;
+            self.meta.put(&mut transaction, &damaged_key(&operator.name, group), &[])?;
+            transaction.commit()
+        };
+        // Without the note the next attempt comes upon it again.
+        drop(note());
+    }
+
+    /// A key group has been loaded anew.
+    pub(super) fn forget_damage(
+        &self,
+        transaction: &mut RwTxn,
+        operator: &OperatorStore,
+        group: KeyGroup,
+    ) -> heed::Result<()> {
+        self.meta.delete(transaction, &damaged_key(&operator.name, group)).map(drop)
     }
 
     /// Bytes of the data file.
@@ -337,7 +367,15 @@ impl LocalStore {
         }
     }
 
-    pub(super) fn damaged(&self, what: &str) -> PortError {
+    pub(super) fn damaged_block(&self, group: KeyGroup) -> PortError {
+        let folder = self.folder.display();
+        PortError::retry(format!(
+            "the local state {folder} is damaged: a block of key group {} is not as it was written; it will be loaded anew from the checkpoint",
+            group.0
+        ))
+    }
+
+    fn damaged(&self, what: &str) -> PortError {
         let folder = self.folder.display();
         PortError::give_up(format!(
             "the local state {folder} is damaged: {what}; it can be deleted, checkpoints are elsewhere"
@@ -428,6 +466,12 @@ fn state_key(operator: &str, state: &str, version: u32) -> Vec<u8> {
     let mut key = prefixed(STATE, operator);
     key.extend_from_slice(&version.to_be_bytes());
     key.extend_from_slice(state.as_bytes());
+    key
+}
+
+fn damaged_key(operator: &str, group: KeyGroup) -> Vec<u8> {
+    let mut key = prefixed(DAMAGED, operator);
+    key.extend_from_slice(&group.0.to_be_bytes());
     key
 }
 

@@ -369,16 +369,17 @@ fn a_damaged_block_is_noticed_by_readers_and_folds_and_loaded_anew() {
     let view = StateView::new(uid(), &declarations(false), Some(Arc::clone(&store)), vec![]);
     let address = |group, key: &[u8]| EntryAddress { state: StateNumber(0), group: KeyGroup(group), key: key.to_vec() };
     let error = view.fetch(&[address(1, b"a")]).expect_err("damaged");
-    assert!(error.kind == ErrorKind::GiveUp && error.message.contains("can be deleted"), "{error}");
+    assert!(error.kind == ErrorKind::Retry && error.message.contains("loaded anew"), "{error}");
     assert!(view.scan(&[address(1, b"")], &mut |_, _, _| Ok(())).is_err());
     assert_eq!(view.fetch(&[address(2, b"b")]).expect("intact"), [Some(b"1".to_vec())]);
 
     segments.push(store_cut(&blobs, 2, &[entry(0, 1, "c", Some("2"))]));
     let fold = store.fold(&lease, Some(&position(1)), &request(&operators, &segments[1..], &position(2)));
     assert_eq!(fold.expect("answers"), FoldOutcome::Damaged);
-    assert_eq!(store.position(&uid(), KeyGroup(1)).expect("reads").expect("stands").position, position(1));
-    let reset = store.reset(&lease, &request(&operators, &segments, &position(2)));
-    assert_eq!(reset.expect("loads"), FoldOutcome::Folded);
+    let stands = |group| store.position(&uid(), KeyGroup(group)).expect("reads").map(|record| record.position);
+    assert_eq!((stands(1), stands(2)), (None, Some(position(1))), "the next attempt reads the checkpoint");
+    assert_eq!(store.reset(&lease, &request(&operators, &segments, &position(2))).expect("loads"), FoldOutcome::Folded);
+    assert_eq!((stands(1), stands(2)), (Some(position(2)), Some(position(2))));
     let one = |group, key: &[u8], value: &[u8]| ((0, group, key.to_vec()), value.to_vec());
     assert_eq!(scanned(&view), Model::from([one(1, b"a", b"1"), one(1, b"c", b"2"), one(2, b"b", b"1")]));
 }

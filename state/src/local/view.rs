@@ -1,11 +1,13 @@
 //! What a restarted subtask reads of one operator: the cuts not folded yet, newest first, then LMDB. Works without
 //! LMDB as well, over segments only.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use heed::{RoTxn, WithoutTls};
 use millstream_runtime::ids::OperatorUid;
+use millstream_runtime::key_group::KeyGroup;
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::state::{EntryAddress, StateNumber, StateReader, VisitEntry};
 use millstream_runtime::state::cut::StateDeclaration;
@@ -33,6 +35,8 @@ struct Local<'a> {
     store: &'a LocalStore,
     operator: Arc<OperatorStore>,
     transaction: RoTxn<'a, WithoutTls>,
+    /// A key group of which something is damaged.
+    damaged: Cell<Option<KeyGroup>>,
 }
 
 impl StateView {
@@ -93,7 +97,7 @@ impl StateView {
             let segments = Arc::clone(&self.unmerged.read().unwrap_or_else(PoisonError::into_inner));
             return read(&segments, None);
         };
-        let _gate = store.gate();
+        let gate = store.gate();
         let (segments, local) = {
             // Neither a push nor a removal can come between the two, so no fold is seen whose newer segments are not.
             let segments = self.unmerged.read().unwrap_or_else(PoisonError::into_inner);
@@ -101,12 +105,19 @@ impl StateView {
                 None => None,
                 Some(operator) => {
                     let transaction = store.env.read_txn().map_err(|error| store.failed("reading", &error))?;
-                    Some(Local { store, operator, transaction })
+                    Some(Local { store, operator, transaction, damaged: Cell::new(None) })
                 }
             };
             (Arc::clone(&segments), local)
         };
-        read(&segments, local.as_ref())
+        let outcome = read(&segments, local.as_ref());
+        let Some(Local { operator, transaction, damaged, .. }) = local else { return outcome };
+        drop(transaction);
+        drop(gate);
+        if let Some(group) = damaged.get() {
+            store.note_damage(&operator, group);
+        }
+        outcome
     }
 }
 
@@ -119,25 +130,27 @@ impl Local<'_> {
         self.operator.states.get(&(state.name.clone(), state.version)).copied()
     }
 
-    fn get(&self, section: Section, key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
+    fn get(&self, (section, group): (Section, KeyGroup), key: &[u8]) -> Result<Option<Vec<u8>>, PortError> {
         let block = section.block_of(self.operator.database, &self.transaction, key);
         let value = block.and_then(|block| block.map_or(Ok(None), |block| block.find(key)));
-        value.map(|value| value.map(<[u8]>::to_vec)).map_err(|error| self.failed(error))
+        value.map(|value| value.map(<[u8]>::to_vec)).map_err(|error| self.failed(group, error))
     }
 
-    fn failed(&self, error: BlockError) -> PortError {
+    /// What is damaged here is whole in the checkpoint store: another attempt reads it there.
+    fn failed(&self, group: KeyGroup, error: BlockError) -> PortError {
         match error {
             BlockError::Lmdb(error) => self.store.failed("reading", &error),
-            BlockError::Damaged => self.store.damaged("a block of entries is not as it was written"),
+            BlockError::Damaged => {
+                self.damaged.set(Some(group));
+                self.store.damaged_block(group)
+            }
         }
     }
 }
 
 impl StateReader for StateView {
     /// The view was made with the declarations.
-    fn declare(&self, _declarations: &[StateDeclaration]) -> Result<(), PortError> {
-        Ok(())
-    }
+    fn declare(&self, _declarations: &[StateDeclaration]) {}
 
     fn fetch(&self, addresses: &[EntryAddress]) -> Result<Vec<Option<Vec<u8>>>, PortError> {
         // Sorted, so that every block and page is read once.
@@ -154,7 +167,8 @@ impl StateReader for StateView {
                 let lookup = |segment| SegmentReader::lookup(segment, &self.uid, &declaration.name, group);
                 let mut cursors: Vec<_> =
                     segments.iter().rev().filter_map(|segment| lookup(segment.as_ref())).collect();
-                let older = local.and_then(|local| Some((local, Section::new(local.number(declaration)?, group))));
+                let older =
+                    local.and_then(|local| Some((local, (Section::new(local.number(declaration)?, group), group))));
                 for &index in section {
                     let key = &addresses[index].key;
                     values[index] = match find(&mut cursors, key)? {
@@ -189,8 +203,8 @@ impl StateView {
         let mut has_newer = newer.advance()? && newer.key().starts_with(begin);
         if let Some((local, number)) = local.and_then(|local| Some((local, local.number(declaration)?))) {
             let older = Section::new(number, *group).scan(local.operator.database, &local.transaction, begin);
-            let mut older = older.map_err(|error| local.failed(error))?;
-            while let Some((key, value)) = older.next().map_err(|error| local.failed(error))? {
+            let mut older = older.map_err(|error| local.failed(*group, error))?;
+            while let Some((key, value)) = older.next().map_err(|error| local.failed(*group, error))? {
                 if !key.starts_with(begin) {
                     // The first block may begin before.
                     if key < begin.as_slice() { continue } else { break }

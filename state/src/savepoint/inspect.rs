@@ -73,8 +73,8 @@ pub struct StateSummary {
     pub name: String,
     /// `keyed`, or how it is dealt out: `split`, `union`, `broadcast`.
     pub kind: &'static str,
-    /// Version of its type; operator state has none.
-    pub version: Option<u32>,
+    /// Version of its type.
+    pub version: u32,
     /// Keys with a value, or items of all subtasks.
     pub entries: u64,
     /// Bytes of keys and values, or of items.
@@ -144,7 +144,7 @@ fn count_keyed(chain: &[Arc<SegmentReader>], states: &mut States) -> Result<(), 
     let chain = Chain(chain);
     for (uid, declarations) in chain.states()? {
         for declaration in declarations {
-            let (name, version) = (declaration.name, Some(declaration.version));
+            let (name, version) = (declaration.name, declaration.version);
             let summary = states.entry(uid.clone()).or_default().entry((false, name.clone())).or_insert(StateSummary {
                 name: name.clone(),
                 kind: "keyed",
@@ -181,7 +181,7 @@ fn count_operator_states(
         let summary = states.entry((true, state.name.clone())).or_insert(StateSummary {
             name: state.name,
             kind,
-            version: None,
+            version: state.version,
             entries: 0,
             bytes: 0,
         });

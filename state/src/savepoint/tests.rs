@@ -52,6 +52,7 @@ fn cut(number: u64, groups: std::ops::Range<u16>) -> Cut {
         keyed: keyed.collect(),
         operator_states: vec![OperatorState {
             name: "splits".to_string(),
+            version: 1,
             redistribution: Redistribution::Split,
             items,
         }],
@@ -190,8 +191,8 @@ fn a_summary_counts_what_is_there() {
     assert_eq!((vertex.parallelism, vertex.max_parallelism, vertex.watermark), (2, 8, Some(2_000)));
     let operator = &vertex.operators[0];
     assert_eq!(operator.uid, "totals");
-    let keyed = StateSummary { name: "total".to_string(), kind: "keyed", version: Some(1), entries: 72, bytes: 8 * 55 };
-    let split = StateSummary { name: "splits".to_string(), kind: "split", version: None, entries: 2, bytes: 40 };
+    let keyed = StateSummary { name: "total".to_string(), kind: "keyed", version: 1, entries: 72, bytes: 8 * 55 };
+    let split = StateSummary { name: "splits".to_string(), kind: "split", version: 1, entries: 2, bytes: 40 };
     assert_eq!(operator.states, [keyed, split]);
 
     // A retained checkpoint, where a chain is still a chain, says the same.

@@ -16,6 +16,9 @@ pub const VERSION: u16 = 1;
 /// Entries are grouped into blocks of about this size; the unit of reading and of checksums.
 pub const BLOCK_BYTES: usize = 16 << 10;
 
+/// Set in the byte that says how an operator state is dealt out when a version follows.
+const VERSIONED: u8 = 0x80;
+
 pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const FOOTER_BYTES: usize = 44;
 pub(super) const CRC_BYTES: usize = 4;
@@ -276,12 +279,19 @@ pub(super) fn encode_operator_states(states: &[OperatorState]) -> Vec<u8> {
     put_varint(&mut out, states.len() as u64);
     for state in states {
         put_bytes(&mut out, state.name.as_bytes());
-        out.push(match state.redistribution {
+        let redistribution = match state.redistribution {
             Redistribution::Split => 0,
             Redistribution::Union => 1,
             Redistribution::Broadcast => 2,
             Redistribution::KeyGroup => 3,
-        });
+        };
+        // The first version is not written: it was all there was before.
+        if state.version == 1 {
+            out.push(redistribution);
+        } else {
+            out.push(redistribution | VERSIONED);
+            put_varint(&mut out, u64::from(state.version));
+        }
         put_varint(&mut out, state.items.len() as u64);
         for item in &state.items {
             put_bytes(&mut out, item);
@@ -295,16 +305,18 @@ pub(super) fn decode_operator_states(bytes: &[u8]) -> Option<Vec<OperatorState>>
     let mut states = Vec::new();
     for _ in 0..fields.count()? {
         let name = fields.text()?;
-        let redistribution = match fields.take(1)? {
-            [0] => Redistribution::Split,
-            [1] => Redistribution::Union,
-            [2] => Redistribution::Broadcast,
-            [3] => Redistribution::KeyGroup,
+        let [how] = fields.array()?;
+        let redistribution = match how & !VERSIONED {
+            0 => Redistribution::Split,
+            1 => Redistribution::Union,
+            2 => Redistribution::Broadcast,
+            3 => Redistribution::KeyGroup,
             _ => return None,
         };
+        let version = if how & VERSIONED == 0 { 1 } else { fields.number()? };
         let count = fields.count()?;
         let items = (0..count).map(|_| fields.bytes().map(<[u8]>::to_vec)).collect::<Option<Vec<_>>>()?;
-        states.push(OperatorState { name, redistribution, items });
+        states.push(OperatorState { name, version, redistribution, items });
     }
     fields.0.is_empty().then_some(states)
 }

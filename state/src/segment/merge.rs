@@ -207,7 +207,7 @@ pub fn compact(
     Ok(references)
 }
 
-fn split_by_size(chain: Chain, groups: &Range<u16>, target_bytes: u64) -> Vec<Range<u16>> {
+pub(super) fn split_by_size(chain: Chain, groups: &Range<u16>, target_bytes: u64) -> Vec<Range<u16>> {
     let mut sizes: BTreeMap<u16, u64> = BTreeMap::new();
     for (group, bytes) in chain.0.iter().flat_map(|reader| reader.group_bytes()) {
         *sizes.entry(group.0).or_default() += bytes;

@@ -9,13 +9,16 @@
 //! ```
 //! - [`mod@format`]: the layout; [`writer`]: a cut becomes a segment; [`reader`]: lookups and scans
 //! - [`merge`]: what a chain says as a whole, and its compaction into fewer segments
+//! - [`mod@migrate`]: a chain rewritten for a program that declares its states otherwise
 
 pub mod format;
 pub mod merge;
+pub mod migrate;
 pub mod reader;
 pub mod writer;
 
 pub use merge::{Chain, ChainStates, Compaction, Merge, compact};
+pub use migrate::{Migration, migrate};
 pub use reader::{EntryCursor, Found, SegmentReader, verify};
 pub use writer::{EncodedSegment, SegmentContext, SegmentWriter, write_segment};
 

@@ -64,6 +64,7 @@ fn small_cut() -> Cut {
                 keyed: vec![],
                 operator_states: vec![OperatorState {
                     name: "splits".to_string(),
+                    version: 300,
                     redistribution: Redistribution::Split,
                     items: vec![b"one".to_vec(), vec![]],
                 }],
@@ -211,7 +212,7 @@ fn model_cut(number: u64, changes: &[(u8, u16, u8, Option<u8>)], model: &mut Mod
         })
         .collect();
     let items = vec![number.to_be_bytes().to_vec()];
-    let state = OperatorState { name: "o".to_string(), redistribution: Redistribution::Union, items };
+    let state = OperatorState { name: "o".to_string(), version: 1, redistribution: Redistribution::Union, items };
     let operator = OperatorCut { uid: uid("op"), declarations, keyed, operator_states: vec![state] };
     Cut { number: CutNumber(number), watermark: number as i64, operators: vec![operator] }
 }

@@ -103,7 +103,8 @@ impl SegmentWriter {
             sections.sort_by_key(|section| (section.state, section.group));
             for section in sections {
                 builder.begin_section(section.state, section.group);
-                self.sorter.push_sorted(&mut builder, &section.entries);
+                let distinct = self.sorter.push_sorted(&mut builder, &section.entries);
+                assert!(distinct, "a key twice in one section of one cut");
             }
             builder.end_operator(&operator.operator_states);
         }
@@ -121,7 +122,7 @@ impl SegmentWriter {
 
 /// Sorts the sections of a cut; its memory is used again for each.
 #[derive(Default)]
-struct Sorter {
+pub(super) struct Sorter {
     order: Vec<Place>,
 }
 
@@ -145,17 +146,21 @@ impl Place {
 }
 
 impl Sorter {
-    /// Pushes the entries in the order of their keys. They are copied as they are encoded.
-    fn push_sorted(&mut self, builder: &mut SegmentBuilder, entries: &Entries) {
+    /// Pushes the entries in the order of their keys; false when two have the same. They are copied as they are encoded.
+    #[must_use]
+    pub fn push_sorted(&mut self, builder: &mut SegmentBuilder, entries: &Entries) -> bool {
         self.sort(entries);
         let mut before: Option<Place> = None;
         for place in &self.order {
             let key = place.key(entries);
             let is_behind = before.is_none_or(|before| before.prefix < place.prefix || before.key(entries) < key);
-            assert!(is_behind, "a key twice in one section of one cut");
+            if !is_behind {
+                return false;
+            }
             builder.push_encoded(key, place.encoded(entries));
             before = Some(*place);
         }
+        true
     }
 
     fn sort(&mut self, entries: &Entries) {

@@ -95,35 +95,3 @@ fn a_key_of_another_type_is_refused_also_when_its_first_bytes_would_do() {
         assert!(error.contains("the key type of an operator cannot change"), "{error}");
     }
 }
-
-/// Keeps the last number for a while.
-#[derive(Clone)]
-struct Fading(TtlValueState<u32, u64>);
-
-impl KeyedProcessFunction for Fading {
-    type Key = u32;
-    type In = u64;
-    type Out = u64;
-
-    fn states(&mut self, visit: StateVisitor<'_, u32>) {
-        visit(&mut self.0);
-    }
-
-    fn process(&mut self, n: u64, cx: &mut KeyedContext<'_, u32, u64>) -> Result<(), PortError> {
-        self.0.set(cx, n);
-        Ok(())
-    }
-}
-
-#[test]
-fn a_time_to_live_given_to_a_stored_state_or_taken_from_it_is_refused_and_another_length_is_fine() {
-    let fading = |name, live| Fading(ValueState::new(name).with_ttl(StateTtl::new(live)));
-    let (_, with) = run(fading("last", hours(1)), 7, None, &[1]).unwrap();
-    run(fading("last", hours(2)), 7, Some(&with), &[1]).unwrap();
-    let error = run(Totals::<u32>::new(1, false), 7, Some(&with), &[1]).err().unwrap();
-    assert!(error.contains("'last' is stored with a time to live, and the program declares none"), "{error}");
-    let (_, without) = run(Totals::<u32>::new(1, false), 7, None, &[1]).unwrap();
-    let error = run(fading("last", hours(1)), 7, Some(&without), &[1]).err().unwrap();
-    assert!(error.contains("'last' is stored without a time to live, and the program declares one"), "{error}");
-    run(fading("another", hours(1)), 7, Some(&without), &[1]).unwrap();
-}

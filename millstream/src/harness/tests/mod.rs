@@ -7,6 +7,7 @@ mod backpressure;
 mod broadcast;
 mod declarations;
 mod evicted;
+mod evolution;
 mod half_fired;
 mod lifecycle;
 mod partitioning;
@@ -14,6 +15,7 @@ mod rescale;
 mod stateless;
 mod timers;
 mod ttl;
+mod ttl_change;
 mod windows;
 
 use proptest::prelude::*;

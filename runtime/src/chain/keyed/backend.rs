@@ -50,16 +50,14 @@ pub struct KeyedBackend<K> {
 
 impl<K: Key> KeyedBackend<K> {
     /// Attaches the states of a function, and begins their restore when there is something to restore.
-    ///
-    /// # Errors
-    /// When a state is stored in another form than the function declares.
+    #[must_use]
     pub fn new(
         uid: OperatorUid,
         slot: OperatorSlot,
         reader: Option<Arc<dyn StateReader>>,
         cx: &ChainContext,
         visit: VisitStates<'_, K>,
-    ) -> Result<Self, PortError> {
+    ) -> Self {
         let groups = cx.task.key_groups.clone();
         let timers = |name| Timers::new(name, cx.task.max_parallelism, groups.clone());
         let mut backend = Self {
@@ -82,10 +80,10 @@ impl<K: Key> KeyedBackend<K> {
             declarations.push(StateDeclaration { number, name: state.name().to_owned(), version: state.version() });
         });
         if let Some(reader) = backend.residency.reader() {
-            reader.declare(&declarations)?;
+            reader.declare(&declarations);
         }
         backend.declarations = declarations;
-        Ok(backend)
+        backend
     }
 
     /// Calls `act` with every state of the function, then with the timers, each with its number.

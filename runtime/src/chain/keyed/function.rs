@@ -8,12 +8,20 @@ use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
 use crate::state::keyed::{CurrentKey, KeyedState, Times};
 use crate::state::operator::OperatorStateSlot;
+use crate::state::schema::StateSchema;
 use crate::state::table::KeyContext;
 use crate::state::timers::Timers;
 use crate::time::Timestamp;
 
 /// Calls the closure with every keyed state of a function.
 pub type StateVisitor<'a, K> = &'a mut dyn FnMut(&mut dyn KeyedState<K>);
+
+/// What a function declares of its keyed states.
+pub fn schemas<F: KeyedBroadcastFunction>(function: &mut F) -> Vec<StateSchema> {
+    let mut schemas = Vec::new();
+    function.states(&mut |state| schemas.push(state.backing().schema()));
+    schemas
+}
 
 /// User code on a keyed stream.
 ///

@@ -12,5 +12,5 @@ pub mod operator;
 pub mod reduce;
 mod residency;
 
-pub use function::{KeyedBroadcastFunction, KeyedContext, KeyedProcessFunction, WithoutBroadcast};
+pub use function::{KeyedBroadcastFunction, KeyedContext, KeyedProcessFunction, WithoutBroadcast, schemas};
 pub use operator::Keyed;

@@ -83,7 +83,7 @@ where
     ) -> Result<Self, PortError> {
         restore_states(&restored.operator_states, |visit| function.broadcast_states(visit))?;
         let backend =
-            KeyedBackend::new(uid.clone(), slot, restored.keyed.clone(), cx, &mut |visit| function.states(visit))?;
+            KeyedBackend::new(uid.clone(), slot, restored.keyed.clone(), cx, &mut |visit| function.states(visit));
         let held = Held {
             rows: HeldRows::restore(&restored.operator_states)?,
             rows_fetched: false,
@@ -383,7 +383,7 @@ where
     fn folded(&mut self, folded: &Folded<'_>, cx: &mut ChainContext) -> ChainResult {
         let Self { uid, function, backend, .. } = self;
         let reader = (folded.reader)(uid);
-        backend.folded(folded.cut, reader, &mut |visit| function.states(visit), cx)?;
+        backend.folded(folded.cut, reader, &mut |visit| function.states(visit), cx);
         self.outputs.consumers(&mut |consumer| consumer.folded(folded, cx))
     }
 

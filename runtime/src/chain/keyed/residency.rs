@@ -12,7 +12,6 @@ use crate::chain::ChainContext;
 use crate::ids::CutNumber;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
-use crate::ports::PortError;
 use crate::ports::state::StateReader;
 use crate::state::memory::Share;
 
@@ -124,21 +123,18 @@ impl<K: Key> KeyedBackend<K> {
     }
 
     /// The local store has everything up to this cut, and `reader` serves it.
-    ///
-    /// # Errors
-    /// When the store holds states in another form than the program declares.
     pub fn folded(
         &mut self,
         cut: CutNumber,
         reader: Arc<dyn StateReader>,
         visit: VisitStates<'_, K>,
         cx: &mut ChainContext,
-    ) -> Result<(), PortError> {
-        reader.declare(&self.declarations)?;
+    ) {
+        reader.declare(&self.declarations);
         let durable = self.residency.freeze_of(cut);
         self.residency.store = Some(Store { reader, durable, restored: false });
         if !self.residency.share.is_limited() && !self.residency.partial {
-            return Ok(());
+            return;
         }
         if !self.is_reading() {
             visit(&mut |state| state.backing().entries().forget(durable));
@@ -147,7 +143,6 @@ impl<K: Key> KeyedBackend<K> {
         if self.residency.partial && !self.residency.share.is_above(RESCANNED) {
             self.scan_on(visit, cx);
         }
-        Ok(())
     }
 
     /// Whether something is on its way from the store.

@@ -1,5 +1,7 @@
 //! Aggregating state: one accumulator per key, what goes in and what comes out may be of other types.
 
+use serde::de::DeserializeOwned;
+
 use super::ttl::{StateTtl, TtlAggregatingState};
 use super::{CurrentKey, KeyedState, StateBacking, ValueState};
 use crate::key::Key;
@@ -45,6 +47,19 @@ impl<K: Key, A: AggregateFunction> AggregatingState<K, A> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { accumulator: self.accumulator.with_version(version), ..self }
+    }
+
+    /// Tells what becomes of accumulators stored in an older version. See [`ValueState::migrate_from`].
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        self,
+        version: u32,
+        upgrade: impl Fn(Old) -> A::Accumulator + Send + Sync + 'static,
+    ) -> Self {
+        Self { accumulator: self.accumulator.migrate_from(version, upgrade), ..self }
     }
 
     /// Gives the accumulators a time to live, from the last addition on.

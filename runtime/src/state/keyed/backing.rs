@@ -7,6 +7,7 @@ use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
 use crate::state::cut::KeyedSection;
+use crate::state::schema::StateSchema;
 use crate::state::table::KeyContext;
 
 /// A keyed state, as a function shows it to the runtime.
@@ -21,6 +22,10 @@ pub trait StateBacking<K>: Send {
     fn name(&self) -> &str;
     /// Version of the value's type.
     fn version(&self) -> u32;
+    /// What is declared, with the older forms that can be read. States of the runtime itself have one form only.
+    fn schema(&self) -> StateSchema {
+        StateSchema::fixed(self.name(), self.version())
+    }
     /// Makes it usable, empty, for these key groups.
     fn attach(&mut self, groups: Range<u16>);
     /// Its entries, once it is attached.

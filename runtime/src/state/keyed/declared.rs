@@ -4,18 +4,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::backing::{StateBacking, Table};
+use super::ttl::TtlTime;
 use crate::key::Key;
 use crate::key_group::KeyGroup;
 use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
-use crate::state::cut::{KeyedSection, TTL_SUFFIX};
+use crate::state::cut::KeyedSection;
 use crate::state::map_table::MapTable;
+use crate::state::schema::{StateSchema, Steps, ValueKind};
 use crate::state::table::{KeyContext, StateTable, StateValue};
 
 /// A declared state with its table, once it is attached.
 pub(crate) struct Declared<T> {
-    name: String,
-    version: u32,
+    schema: StateSchema,
+    /// The name it is stored under.
+    stored_name: String,
     make: Arc<dyn Fn(Range<u16>) -> T + Send + Sync>,
     table: Option<T>,
 }
@@ -23,28 +26,52 @@ pub(crate) struct Declared<T> {
 /// A copy of the declaration, without content: each subtask attaches its own.
 impl<T> Clone for Declared<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), version: self.version, make: Arc::clone(&self.make), table: None }
+        Self {
+            schema: self.schema.clone(),
+            stored_name: self.stored_name.clone(),
+            make: Arc::clone(&self.make),
+            table: None,
+        }
     }
 }
 
 impl<T> Declared<T> {
     /// Declares a state whose table for a range of key groups is made by `make`.
     pub(crate) fn new(name: impl Into<String>, make: impl Fn(Range<u16>) -> T + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), version: 1, make: Arc::new(make), table: None }
+        Self::of_kind(name, ValueKind::One, make)
     }
 
-    pub(super) fn with_version(self, version: u32) -> Self {
-        Self { version, ..self }
+    /// The same for a state whose values are lists or something else.
+    pub(super) fn of_kind(
+        name: impl Into<String>,
+        kind: ValueKind,
+        make: impl Fn(Range<u16>) -> T + Send + Sync + 'static,
+    ) -> Self {
+        Self::of_schema(StateSchema::new(name, kind), make)
+    }
+
+    fn of_schema(schema: StateSchema, make: impl Fn(Range<u16>) -> T + Send + Sync + 'static) -> Self {
+        Self { stored_name: schema.stored_name(), schema, make: Arc::new(make), table: None }
+    }
+
+    pub(super) fn with_version(mut self, version: u32) -> Self {
+        self.schema.set_version(version);
+        self
+    }
+
+    /// Adds a migration from an older version.
+    pub(super) fn migrate(mut self, add: impl FnOnce(&mut Steps)) -> Self {
+        self.schema.migrate(add);
+        self
     }
 
     /// The same state with entries that expire: it is stored under another name, since its values have a time.
-    pub(super) fn expiring<U>(&self, make: impl Fn(Range<u16>) -> U + Send + Sync + 'static) -> Declared<U> {
-        Declared {
-            name: format!("{}{TTL_SUFFIX}", self.name),
-            version: self.version,
-            make: Arc::new(make),
-            table: None,
-        }
+    pub(super) fn expiring<U>(
+        &self,
+        time: TtlTime,
+        make: impl Fn(Range<u16>) -> U + Send + Sync + 'static,
+    ) -> Declared<U> {
+        Declared::of_schema(self.schema.expiring(time), make)
     }
 
     #[inline]
@@ -65,17 +92,21 @@ impl<T> Declared<T> {
 
     #[cold]
     fn not_attached(&self) -> ! {
-        panic!("state '{}' is used but not visited in `states`: it would not be checkpointed", self.name)
+        panic!("state '{}' is used but not visited in `states`: it would not be checkpointed", self.stored_name)
     }
 }
 
 impl<K, T: Table<K>> StateBacking<K> for Declared<T> {
     fn name(&self) -> &str {
-        &self.name
+        &self.stored_name
     }
 
     fn version(&self) -> u32 {
-        self.version
+        self.schema.version()
+    }
+
+    fn schema(&self) -> StateSchema {
+        self.schema.clone()
     }
 
     fn attach(&mut self, groups: Range<u16>) {

@@ -1,8 +1,11 @@
 //! List state: a list per key.
 
+use serde::de::DeserializeOwned;
+
 use super::ttl::{StateTtl, TtlListState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
+use crate::state::schema::ValueKind;
 use crate::state::table::{StateTable, StateValue};
 
 /// A list per key, read and written as a whole at every cut in which it changed.
@@ -20,13 +23,26 @@ impl<K: Key, T: StateValue> ListState<K, T> {
     /// Declares the state; it must be visited in the function's `states`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { declared: Declared::new(name, StateTable::new) }
+        Self { declared: Declared::of_kind(name, ValueKind::Items, StateTable::new) }
     }
 
     /// Sets the version of the items' type.
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Tells what becomes of each item stored in an older version. See [`ValueState::migrate_from`](super::ValueState::migrate_from).
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        self,
+        version: u32,
+        upgrade: impl Fn(Old) -> T + Send + Sync + 'static,
+    ) -> Self {
+        Self { declared: self.declared.migrate(|steps| steps.add_values(version, upgrade)) }
     }
 
     /// Gives each item a time to live.

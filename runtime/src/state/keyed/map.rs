@@ -2,6 +2,8 @@
 
 use std::ops::RangeBounds;
 
+use serde::de::DeserializeOwned;
+
 use super::ttl::{StateTtl, TtlMapState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
@@ -26,10 +28,24 @@ impl<K: Key, M: Key, V: StateValue> MapState<K, M, V> {
         Self { declared: Declared::new(name, MapTable::new) }
     }
 
-    /// Sets the version of the values' type.
+    /// Sets the version of the types of map keys and values.
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Tells what becomes of each entry stored in an older version, map key and value; two entries of a key must not become
+    /// one. See [`ValueState::migrate_from`](super::ValueState::migrate_from).
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<OldM: Key, OldV: DeserializeOwned>(
+        self,
+        version: u32,
+        upgrade: impl Fn(OldM, OldV) -> (M, V) + Send + Sync + 'static,
+    ) -> Self {
+        Self { declared: self.declared.migrate(|steps| steps.add_entries::<K, _, _, _, _>(version, upgrade)) }
     }
 
     /// Gives each entry a time to live.

@@ -1,5 +1,7 @@
 //! Reducing state: one value per key, what was added reduced together.
 
+use serde::de::DeserializeOwned;
+
 use super::ttl::{StateTtl, TtlReducingState};
 use super::{CurrentKey, KeyedState, StateBacking, ValueState};
 use crate::key::Key;
@@ -31,6 +33,19 @@ impl<K: Key, T: StateValue, F: Fn(&mut T, T)> ReducingState<K, T, F> {
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { value: self.value.with_version(version), ..self }
+    }
+
+    /// Tells what becomes of values stored in an older version. See [`ValueState::migrate_from`].
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        self,
+        version: u32,
+        upgrade: impl Fn(Old) -> T + Send + Sync + 'static,
+    ) -> Self {
+        Self { value: self.value.migrate_from(version, upgrade), ..self }
     }
 
     /// Gives the reduced values a time to live, from the last addition on.

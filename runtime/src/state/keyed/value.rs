@@ -1,5 +1,7 @@
 //! Value state: one value per key.
 
+use serde::de::DeserializeOwned;
+
 use super::ttl::{StateTtl, TtlValueState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
@@ -23,10 +25,41 @@ impl<K: Key, V: StateValue> ValueState<K, V> {
         Self { declared: Declared::new(name, StateTable::new) }
     }
 
-    /// Sets the version of the value's type.
+    /// Sets the version of the value's type: another one than 1 once it has changed so that what is stored cannot be read
+    /// any more.
     #[must_use]
     pub fn with_version(self, version: u32) -> Self {
         Self { declared: self.declared.with_version(version) }
+    }
+
+    /// Tells what becomes of values stored in an older version when the state is restored. Each version that may still be
+    /// stored has a migration of its own, straight to the present type:
+    ///
+    /// ```
+    /// # use millstream_runtime::state::keyed::ValueState;
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Profile { name: String, visits: u64, vip: bool }
+    /// # type Visits1 = u32;
+    /// # #[derive(serde::Deserialize)]
+    /// # struct Profile2 { name: String, visits: u64 }
+    /// # impl From<u32> for Profile2 { fn from(visits: u32) -> Self { Self { name: String::new(), visits: visits.into() } } }
+    /// # impl From<Profile2> for Profile { fn from(old: Profile2) -> Self { Self { name: old.name, visits: old.visits, vip: false } } }
+    /// let profile = ValueState::<u64, Profile>::new("profile")
+    ///     .with_version(3)
+    ///     .migrate_from(1, |visits: Visits1| Profile2::from(visits).into())
+    ///     .migrate_from(2, |old: Profile2| old.into());
+    /// # drop(profile);
+    /// ```
+    ///
+    /// # Panics
+    /// When the version is not an older one than that of the state, or has a migration already.
+    #[must_use]
+    pub fn migrate_from<Old: DeserializeOwned>(
+        self,
+        version: u32,
+        upgrade: impl Fn(Old) -> V + Send + Sync + 'static,
+    ) -> Self {
+        Self { declared: self.declared.migrate(|steps| steps.add_values(version, upgrade)) }
     }
 
     /// Gives each value a time to live.

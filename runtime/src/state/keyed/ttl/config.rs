@@ -83,6 +83,11 @@ impl StateTtl {
         Self { cleanup_per_record: places, ..self }
     }
 
+    /// By which time entries grow old.
+    pub(super) fn time(&self) -> TtlTime {
+        self.time
+    }
+
     /// The time that an entry used now is stamped with.
     pub(super) fn stamp(&self, times: &Times) -> Timestamp {
         match self.time {

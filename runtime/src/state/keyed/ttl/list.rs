@@ -23,7 +23,7 @@ impl<K, T> Clone for TtlListState<K, T> {
 impl<K: Key, T: StateValue> TtlListState<K, T> {
     pub(in crate::state::keyed) fn new(declared: &Declared<StateTable<(), K, Vec<T>>>, ttl: StateTtl) -> Self {
         let make = move |groups: std::ops::Range<u16>| TtlTable::new(StateTable::new(groups.clone()), ttl, groups);
-        Self { declared: declared.expiring(make) }
+        Self { declared: declared.expiring(ttl.time(), make) }
     }
 
     /// The items of the current key that have not expired.

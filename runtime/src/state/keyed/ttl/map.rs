@@ -22,7 +22,7 @@ impl<K, M, V> Clone for TtlMapState<K, M, V> {
 impl<K: Key, M: Key, V: StateValue> TtlMapState<K, M, V> {
     pub(in crate::state::keyed) fn new(declared: &Declared<MapTable<K, M, V>>, ttl: StateTtl) -> Self {
         let make = move |groups: std::ops::Range<u16>| TtlTable::new(MapTable::new(groups.clone()), ttl, groups);
-        Self { declared: declared.expiring(make) }
+        Self { declared: declared.expiring(ttl.time(), make) }
     }
 
     /// A value in the map of the current key.

@@ -20,7 +20,7 @@ impl<K, V> Clone for TtlValueState<K, V> {
 impl<K: Key, V: StateValue> TtlValueState<K, V> {
     pub(in crate::state::keyed) fn new(declared: &Declared<StateTable<(), K, V>>, ttl: StateTtl) -> Self {
         let make = move |groups: std::ops::Range<u16>| TtlTable::new(StateTable::new(groups.clone()), ttl, groups);
-        Self { declared: declared.expiring(make) }
+        Self { declared: declared.expiring(ttl.time(), make) }
     }
 
     /// The value of the current key.
