@@ -17,6 +17,7 @@ mod engine;
 use engine::*;
 
 mod damage;
+mod eras;
 mod migration;
 mod timers;
 
