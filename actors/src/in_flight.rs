@@ -38,7 +38,7 @@ pub fn has_rows_in_flight(segment: &SegmentReader) -> bool {
 
 /// Whether barriers may overtake rows of this edge: those can be dealt out again at another parallelism. Rows that
 /// everybody gets, or whose place a function of the user decides, cannot; nor those that belong to one subtask, nor those
-/// between two operators that are one chain at another parallelism.
+/// of an edge whose rows belong to one subtask at another parallelism.
 #[must_use]
 pub fn may_be_overtaken(edge: &JobEdge) -> bool {
     let can_be_dealt_out = match edge.strategy {

@@ -233,7 +233,7 @@ pub async fn launch(graph: JobGraph, options: LaunchOptions) -> Result<Launched,
         cancellation: launching.options.cancellation.clone(),
     })
     .await?;
-    let offered = OfferedNode { process, slots: graph.parallelism(), gateway: Arc::new(task_manager) };
+    let offered = OfferedNode { process, slots: graph.slots(), gateway: Arc::new(task_manager) };
     let record = JobRecord { name: graph.name.clone(), ..JobRecord::default() };
     launching.start(record, graph, vec![offered]).await
 }

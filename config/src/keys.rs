@@ -10,8 +10,8 @@ use crate::choice::{
     Scheduler, SchedulerMode,
 };
 use crate::value::{
-    Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, PortRange, Retained,
-    Roles, Value,
+    Addresses, Fraction, Labels, Limit, MaxParallelism, MemorySize, Multiplier, Parallelism, ParallelismOverrides,
+    PortRange, Retained, Roles, Value,
 };
 
 /// A key and the type of its value.
@@ -105,7 +105,11 @@ keys! {
         /// Number of key groups of a keyed operator: the highest parallelism it can ever be rescaled to. It cannot be
         /// changed without losing keyed state.
         MAX_PARALLELISM: MaxParallelism = "pipeline.max-parallelism", "128";
-        /// Whether consecutive operators with forward edges run in one subtask.
+        /// Parallelism of vertices by their ids, as REST and `describe` show them: it wins over what the program and
+        /// `parallelism.default` say. The vertices of a job, and so their ids, do not depend on its parallelism.
+        PARALLELISM_OVERRIDES: ParallelismOverrides = "pipeline.jobvertex-parallelism-overrides", "";
+        /// Whether consecutive operators with forward edges run in one subtask: those that have the job's parallelism, or set the
+        /// same themselves, and share slots.
         OPERATOR_CHAINING: bool = "pipeline.operator-chaining.enabled", "true";
         /// How often sources and timestamp assigners emit watermarks. 0 emits one after every batch.
         AUTO_WATERMARK_INTERVAL: Duration = "pipeline.auto-watermark-interval", "200 ms";
@@ -268,9 +272,25 @@ keys! {
         /// `reactive`: jobs run with all slots that there are, more of them whenever task managers join, whatever parallelism they
         /// were submitted with; several jobs share them alike. `none`: a job takes what it was submitted for.
         SCHEDULER_MODE: SchedulerMode = "scheduler-mode", "none";
-        /// Adaptive scheduler: how long slots that are too few stay the same before a job is made to fit them; a lost node often
-        /// comes back. With all slots there it starts at once. Flink's default is 10 s.
-        STABILIZATION: Duration = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "3 s";
+        /// Adaptive scheduler: how long a job waits for slots after its submission, or when it has lost some, before it runs with
+        /// those that there are, or fails if they are fewer than its lower bounds allow. 0: for ever.
+        RESOURCE_WAIT: Duration = "jobmanager.adaptive-scheduler.submission.resource-wait-timeout", "5 min";
+        /// Adaptive scheduler: how long a job that cannot run without other slots waits for all that it wants, from when there are
+        /// enough to run with less; a lost node often comes back. With all slots there it starts at once. Flink's default is 10 s;
+        /// here a node is back within a second or two, and starting with less costs less than a second.
+        SUBMISSION_STABILIZATION: Duration = "jobmanager.adaptive-scheduler.submission.resource-stabilization-timeout", "3 s";
+        /// Adaptive scheduler: how long a job that runs with less than it wants waits for the rest when some more slots come. With
+        /// all slots there it is scaled up at once. Flink's default is 1 min; here a rescale pauses a job for less than a second.
+        EXECUTING_STABILIZATION: Duration = "jobmanager.adaptive-scheduler.executing.resource-stabilization-timeout", "3 s";
+        /// Adaptive scheduler: shortest time between two changes of the parallelism of a job that runs. Flink's default is 30 s;
+        /// here whoever asks for another parallelism has it at once.
+        RESCALE_COOLDOWN: Duration = "jobmanager.adaptive-scheduler.executing.cooldown-after-rescaling", "0 ms";
+        /// Adaptive scheduler: how long a job that is to be rescaled goes on at most until the checkpoint is complete that it goes
+        /// on from; that is begun at once. 0: it goes back to the newest that there is. Flink derives it from the interval of
+        /// checkpoints, for which it waits.
+        RESCALE_MAX_DELAY: Duration = "jobmanager.adaptive-scheduler.rescale-trigger.max-delay", "5 s";
+        /// Adaptive scheduler: how many checkpoints in a row may fail before a job is rescaled without one.
+        RESCALE_MAX_CHECKPOINT_FAILURES: u32 = "jobmanager.adaptive-scheduler.rescale-trigger.max-checkpoint-failures", "2";
         /// Time between two signs of life of a node. Flink's default is 10 s; here a lost node is noticed within a second.
         HEARTBEAT_INTERVAL: Duration = "heartbeat.interval", "100 ms";
         /// Time without a sign of life after which a node is lost. Flink's default is 50 s.

@@ -1,6 +1,7 @@
 //! The forms of values: numbers, booleans, Flink's durations and memory sizes. Used by [`keys`](crate::keys) only;
 //! other crates receive the parsed values.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub struct Roles {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(pub Vec<(String, String)>);
 
+/// Parallelism by the ids of vertices, 32 hex digits in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParallelismOverrides(pub BTreeMap<String, u32>);
+
 /// Places, in the order in which they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses(pub Vec<String>);
@@ -110,6 +115,23 @@ impl Value for Labels {
             (!key.trim().is_empty()).then(|| (key.trim().to_string(), value.trim().to_string()))
         };
         parts(text, &[',', ';']).map(pair).collect::<Option<Vec<_>>>().map(Self)
+    }
+}
+
+/// As Flink writes maps.
+impl Value for ParallelismOverrides {
+    const TYPE: &'static str = "Map";
+    const FORM: &'static str =
+        "vertex:parallelism pairs separated by ',', a vertex being an id of 32 hex digits and a parallelism 1 at least";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_id = |id: &str| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let pair = |part: &str| {
+            let (id, parallelism) = part.split_once(':')?;
+            let (id, parallelism) = (id.trim().to_ascii_lowercase(), parallelism.trim().parse().ok()?);
+            (is_id(&id) && (1..=UPPER_BOUND_MAX_PARALLELISM).contains(&parallelism)).then_some((id, parallelism))
+        };
+        parts(text, &[',', ';']).map(pair).collect::<Option<_>>().map(Self)
     }
 }
 
@@ -363,6 +385,13 @@ mod tests {
         assert_eq!(Labels::parse(""), Some(Labels(Vec::new())));
         assert_eq!(Labels::parse("a: b"), Some(Labels(vec![("a".to_string(), "b".to_string())])));
         assert_eq!(Labels::parse("a"), None);
+        let (one, other) = ("0123456789abcdef".repeat(2), "F".repeat(32));
+        let overrides = ParallelismOverrides::parse(&format!("{one}:2, {other}: 3")).expect("as Flink writes it");
+        assert_eq!(overrides.0, BTreeMap::from([(one.clone(), 2), (other.to_lowercase(), 3)]));
+        assert_eq!(ParallelismOverrides::parse(""), Some(ParallelismOverrides::default()));
+        for wrong in [&one, &format!("{one}:0"), &format!("{one}:32769"), "source:2", &format!("{one}:2,{one}")] {
+            assert_eq!(ParallelismOverrides::parse(wrong), None, "{wrong}");
+        }
         assert_eq!(Addresses::parse("a:1; b:2"), Some(Addresses(vec!["a:1".to_string(), "b:2".to_string()])));
         assert_eq!(Addresses::parse(";"), None);
         assert_eq!(PortRange::parse("9249"), Some(PortRange { first: 9_249, last: 9_249 }));

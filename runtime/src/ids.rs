@@ -111,6 +111,10 @@ hex_id!(
     /// Identity of a job vertex: a chain of operators that is deployed together.
     VertexId
 );
+hex_id!(
+    /// Identity of a slot sharing group in REST: vertices of one group share slots.
+    SlotSharingGroupId
+);
 
 /// The name that ties an operator to its state across programs and versions (Flink's `uid`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
+use millstream_actors::dispatcher::Wanted;
 use millstream_actors::view::checkpoint::CheckpointView;
 use millstream_actors::view::cluster::{ClusterOverview, ConfigEntry, TaskManagerView};
 use millstream_actors::view::job::{JobConfigView, JobDetails, JobOverview, JobStatus, VertexDetails};
@@ -12,6 +13,7 @@ use millstream_actors::view::observation::{BackpressureView, ExceptionsView};
 use millstream_actors::view::operation::TriggerId;
 use millstream_actors::view::{CheckpointConfigView, CheckpointStatisticsView};
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
+use millstream_runtime::job::ParallelismBounds;
 
 /// A value that comes later, or the reason why not.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send + 'a>>;
@@ -97,15 +99,6 @@ pub struct RunRequest {
     pub artefact: Option<String>,
 }
 
-/// How many subtasks a vertex may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ParallelismBounds {
-    /// At least; 1 or more.
-    pub lower: u32,
-    /// At most.
-    pub upper: u32,
-}
-
 /// `checkpointType` of a trigger request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -163,9 +156,9 @@ pub trait ClusterApi: Send + Sync + 'static {
     /// How many subtasks the vertices of a job may have.
     fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>>;
 
-    /// Says how many subtasks all vertices of a job may have from now on; answers once that is recorded. It runs with as many
-    /// as the greatest upper bound, or fewer while there are too few slots.
-    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()>;
+    /// Says how many subtasks the vertices of a job may have from now on; answers once that is recorded.
+    /// [`ApiError::BadRequest`] if it cannot have them.
+    fn require_resources(&self, job: JobId, wanted: Wanted) -> Answer<'_, ()>;
 
     /// How the subtasks of a vertex spend their time.
     fn backpressure(&self, job: JobId, vertex: VertexId) -> Answer<'_, BackpressureView>;

@@ -14,8 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::fitting::Fit;
 use super::journal::{Journal, Next, Written};
 use super::message::{
-    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, SchedulingMode, Submission, Submissions,
-    SubmitReply,
+    After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, Submission, Submissions, SubmitReply,
 };
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
@@ -85,9 +84,9 @@ pub struct DispatcherState {
     ended_before: BTreeMap<JobId, KnownJob>,
     pub(super) journal: Journal<After>,
     term: Term,
-    pub(super) world: World,
-    stopwatch: Stopwatch,
-    pub(super) submissions: Arc<dyn Submissions>,
+    world: World,
+    pub(super) stopwatch: Stopwatch,
+    submissions: Arc<dyn Submissions>,
     deposed: Arc<dyn Fn() + Send + Sync>,
     /// Jobs submitted so far, for their ids.
     submitted: u64,
@@ -108,10 +107,7 @@ impl Actor for Dispatcher {
         let mut state = DispatcherState {
             nodes: BTreeMap::new(),
             readings: BTreeMap::new(),
-            slots: match scheduling.mode {
-                SchedulingMode::Adaptive | SchedulingMode::Reactive => SlotPool::new(scheduling.balance).giving_parts(),
-                SchedulingMode::Whole => SlotPool::new(scheduling.balance),
-            },
+            slots: SlotPool::new(scheduling.balance),
             scheduling,
             jobs: Vec::new(),
             taking: BTreeMap::new(),
@@ -154,10 +150,12 @@ impl Actor for Dispatcher {
             DispatcherMessage::TakeUp(job) => state.take_up(&myself, job, None),
             DispatcherMessage::Recorded(written) => state.recorded(&myself, *written).await,
             DispatcherMessage::RecordAgain => state.write_record(&myself),
-            DispatcherMessage::Rescale(job, parallelism, reply) => state.rescale(&myself, job, parallelism, reply),
-            DispatcherMessage::Rescalable(job, made, reply) => state.rescalable(&myself, job, *made, reply),
-            DispatcherMessage::Stabilized(job, making) => state.stabilized(&myself, job, making),
-            DispatcherMessage::Remade(remade) => state.remade(*remade),
+            DispatcherMessage::Require(job, wanted, reply) => state.require(&myself, job, wanted, reply),
+            DispatcherMessage::Requirements(job, reply) => drop(reply.send(state.requirements(job))),
+            DispatcherMessage::Wake(job) => state.wake(&myself, job),
+            DispatcherMessage::Checkpointed(job, number, is_complete) => {
+                state.checkpointed(&myself, job, number, is_complete);
+            }
             DispatcherMessage::Ended(job) => state.ended(&myself, job).await,
             DispatcherMessage::Jobs(reply) => {
                 drop(reply.send(state.jobs.iter().map(|job| job.handle.clone()).collect()));
@@ -278,8 +276,8 @@ impl DispatcherState {
     async fn recorded(&mut self, myself: &Myself, written: Written<After>) {
         match self.journal.written(written) {
             Next::Durable(After::Nothing) => {}
-            Next::Durable(After::Rescale(job, submission, reply)) => {
-                self.rescaled(myself, job, *submission);
+            Next::Durable(After::Require(job, record, reply)) => {
+                self.required(myself, job, *record);
                 drop(reply.send(Ok(())));
             }
             Next::Durable(After::Start(job, sealed, reply)) => {
@@ -295,7 +293,7 @@ impl DispatcherState {
                     let elsewhere = || PortError::retry("another job manager leads now: ask that one");
                     match after {
                         After::Start(_, _, reply) => drop(reply.send(Err(elsewhere()))),
-                        After::Rescale(_, _, reply) => drop(reply.send(Err(elsewhere()))),
+                        After::Require(_, _, reply) => drop(reply.send(Err(elsewhere()))),
                         After::Nothing => {}
                     }
                 }
@@ -307,8 +305,9 @@ impl DispatcherState {
     }
 
     async fn start(&mut self, myself: &Myself, job: JobId, sealed: SealedJob) -> Result<JobHandle, PortError> {
-        let fit = Fit::new(sealed.record().clone(), Arc::clone(sealed.graph()));
-        let slots = sealed.graph().parallelism();
+        let Scheduling { mode, adaptive, .. } = self.scheduling;
+        let (fit, made) = Fit::new(sealed.record().clone(), Arc::clone(sealed.graph()), mode, adaptive);
+        let sealed = sealed.with_parallelism(made)?;
         let handle = sealed.start(self.world.clone(), self.stopwatch).await?.handle;
         let (waiting, dispatcher) = (handle.clone(), myself.clone());
         drop(tokio::spawn(async move {
@@ -317,8 +316,7 @@ impl DispatcherState {
             drop(dispatcher.cast(DispatcherMessage::Ended(job)));
         }));
         self.jobs.push(Dispatched { handle: handle.clone(), ended: false, fit });
-        let grants = self.slots.claim(job, slots);
-        self.grant(myself, grants);
+        self.claim(myself, job);
         Ok(handle)
     }
 

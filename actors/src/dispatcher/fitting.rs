@@ -1,6 +1,6 @@
-//! Jobs at the parallelism that they are wanted at, or as near to it as their slots allow: a job that lost slots is made to
-//! fit those that are left, and grows again when others come. A job at another parallelism is made anew from its record and
-//! deployed from its newest checkpoint.
+//! Jobs at the parallelism that they are wanted at, or as near to it as their slots allow. What a job should be made for, and
+//! when, is decided by [`Requirements`] and [`AdaptiveScheduler`]; here slots are claimed for it, and it is deployed so, from
+//! its newest checkpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,76 +8,207 @@ use std::time::Duration;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::JobId;
+use millstream_runtime::job::adaptive::{AdaptiveScheduler, Command, Options, Resources};
+use millstream_runtime::job::requirements::{Parallelism, Requirements, RequirementsError, slots_of};
 use millstream_runtime::job::slots::Grant;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{ClusterRecord, JobRecord};
 use ractor::RpcReplyPort;
 
 use super::actor::{Dispatched, DispatcherState, Myself};
-use super::message::{After, DispatcherMessage, Remade, SchedulingMode, Submission};
-use crate::world::blocking;
-
-/// How long the checkpoint before a rescale may take; without it the job goes on from an older one.
-const CHECKPOINT_WITHIN: Duration = Duration::from_secs(5);
-
-/// Where a rescale is answered.
-type Reply = RpcReplyPort<Result<(), PortError>>;
+use super::message::{After, DispatcherMessage, SchedulingMode, Wanted};
 
 /// A job and its slots.
 pub(super) struct Fit {
-    /// What it is made from, at the parallelism it is wanted at.
+    /// What it is made from, with what users have set.
     record: JobRecord,
-    /// The graph made from that.
+    /// The graph made from that, as the program says it.
     graph: Arc<JobGraph>,
-    /// Slots that it wants: those that the graph needs, or its share of all.
+    /// How many subtasks its vertices may have.
+    requirements: Requirements,
+    /// Slots that it wants: those that the requirements allow, or its share of all.
     wanted: u32,
-    /// Slots that it was made for.
-    made_for: u32,
-    /// Slots that it is about to be made for.
-    towards: Option<u32>,
-    /// Counts the makings, so that an older one is told from the newest.
-    making: u64,
+    scheduler: AdaptiveScheduler,
+    /// When the scheduler is woken next.
+    wakes_at_ms: Option<i64>,
 }
 
 impl Fit {
-    /// A job as it was submitted.
-    pub fn new(record: JobRecord, graph: Arc<JobGraph>) -> Self {
-        let made_for = graph.parallelism();
-        Self { record, graph, wanted: made_for, made_for, towards: None, making: 0 }
+    /// A job as it is recorded. Answers as well what it is made for first.
+    pub fn new(record: JobRecord, graph: Arc<JobGraph>, mode: SchedulingMode, options: Options) -> (Self, Parallelism) {
+        let requirements = required(&graph, &record, mode);
+        let made = match mode {
+            SchedulingMode::Adaptive | SchedulingMode::Whole => requirements.upper(),
+            SchedulingMode::Reactive => graph.parallelism_by_vertex(),
+        };
+        let resource_wait_ms = match mode {
+            SchedulingMode::Adaptive => options.resource_wait_ms,
+            SchedulingMode::Whole | SchedulingMode::Reactive => None,
+        };
+        let scheduler = AdaptiveScheduler::new(made.clone(), Options { resource_wait_ms, ..options });
+        // A share of all slots is worked out when it claims them.
+        let wanted = slots_of(&graph, &made);
+        (Self { record, graph, requirements, wanted, scheduler, wakes_at_ms: None }, made)
     }
 
-    /// What it should be made for with so many slots; `None` when it is, or while there is nothing to run on.
-    fn target(&self, held: u32, mode: SchedulingMode) -> Option<u32> {
-        let fits = if mode != SchedulingMode::Whole || held >= self.wanted { held.min(self.wanted) } else { 0 };
-        Some(fits).filter(|target| *target > 0 && *target != self.made_for)
+    /// The slots without which it does not run, and those that it claims. What it has beyond those that it wants it gives back
+    /// when it no longer runs on them, or at once where jobs share all slots: others wait for their part.
+    fn claim(&self, mode: SchedulingMode) -> (u32, u32) {
+        let claimed = match mode {
+            SchedulingMode::Adaptive | SchedulingMode::Whole => self.wanted.max(self.slots_made_for()),
+            SchedulingMode::Reactive => self.wanted,
+        };
+        (self.requirements.slots_needed(&self.graph).min(claimed), claimed)
+    }
+
+    fn slots_made_for(&self) -> u32 {
+        slots_of(&self.graph, self.scheduler.made())
+    }
+
+    /// What so many slots are good for.
+    fn resources(&self, held: u32, mode: SchedulingMode) -> Resources {
+        let made_for = self.slots_made_for();
+        // A share that shrinks with a lost node may soon be what it was.
+        let may_return = mode == SchedulingMode::Reactive && self.wanted < made_for;
+        Resources {
+            allowed: self.requirements.parallelism(&self.graph, held.min(self.wanted)),
+            desired: held >= self.wanted && !may_return,
+            suffice: held >= made_for,
+        }
+    }
+
+    /// The requirements of a job if these are wanted of it.
+    fn with(&self, wanted: Wanted) -> Result<Requirements, RequirementsError> {
+        let mut requirements = match wanted.parallelism {
+            Some(parallelism) => {
+                Requirements::of(&self.graph, &self.record.requirements).rescaled(&self.graph, parallelism)?
+            }
+            None => Requirements::default(),
+        };
+        requirements.0.extend(wanted.vertices.0);
+        requirements.checked(&self.graph)
+    }
+}
+
+/// How many subtasks the vertices of a job may have.
+fn required(graph: &JobGraph, record: &JobRecord, mode: SchedulingMode) -> Requirements {
+    match mode {
+        SchedulingMode::Adaptive => Requirements::of(graph, &record.requirements),
+        SchedulingMode::Whole => Requirements::of(graph, &record.requirements).whole(),
+        SchedulingMode::Reactive => Requirements::limitless(graph),
     }
 }
 
 impl DispatcherState {
-    /// Has every job made to fit that does not: at once when it gets all it wants, otherwise when its slots have been the
-    /// same for a while, since a lost node often comes back.
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.stopwatch.elapsed_ns() / 1_000_000).unwrap_or(i64::MAX)
+    }
+
+    fn fit(&mut self, job: JobId) -> Option<&mut Fit> {
+        self.jobs.iter_mut().find(|known| known.handle.id() == job && !known.ended).map(|known| &mut known.fit)
+    }
+
+    /// Slots, or what jobs want, have changed: has every job made to fit that should be.
     pub(super) fn adapt(&mut self, myself: &Myself) {
-        let mut at_once = Vec::new();
-        let is_reactive = self.scheduling.mode == SchedulingMode::Reactive;
+        let (now_ms, mode) = (self.now_ms(), self.scheduling.mode);
+        let mut all = Vec::new();
         for job in self.jobs.iter_mut().filter(|job| !job.ended) {
-            let (id, fit) = (job.handle.id(), &mut job.fit);
-            let target = fit.target(self.slots.held(id), self.scheduling.mode);
-            if target == fit.towards {
-                continue;
-            }
-            fit.towards = target;
-            fit.making += 1;
-            let making = fit.making;
-            match target {
-                None => {}
-                // A share that shrinks with a lost node may soon be what it was.
-                Some(target) if target == fit.wanted && (target > fit.made_for || !is_reactive) => at_once.push(id),
-                Some(_) => {
-                    myself.send_after(self.scheduling.stabilization, move || DispatcherMessage::Stabilized(id, making));
+            let (id, mut commands) = (job.handle.id(), Vec::new());
+            let resources = job.fit.resources(self.slots.held(id), mode);
+            job.fit.scheduler.changed(resources, now_ms, &mut commands);
+            all.extend(commands.into_iter().map(|command| (id, command)));
+        }
+        self.carry_out(myself, all);
+    }
+
+    /// The scheduler of a job wanted to be woken.
+    pub(super) fn wake(&mut self, myself: &Myself, job: JobId) {
+        let now_ms = self.now_ms();
+        let Some(fit) = self.fit(job) else { return };
+        fit.wakes_at_ms = None;
+        let mut commands = Vec::new();
+        fit.scheduler.wake(now_ms, &mut commands);
+        self.carry_out(myself, commands.into_iter().map(|command| (job, command)).collect());
+    }
+
+    /// What became of a checkpoint that the scheduler of a job wanted.
+    pub(super) fn checkpointed(&mut self, myself: &Myself, job: JobId, number: u64, is_complete: bool) {
+        let now_ms = self.now_ms();
+        let Some(fit) = self.fit(job) else { return };
+        let mut commands = Vec::new();
+        fit.scheduler.checkpointed(number, is_complete, now_ms, &mut commands);
+        self.carry_out(myself, commands.into_iter().map(|command| (job, command)).collect());
+    }
+
+    fn carry_out(&mut self, myself: &Myself, commands: Vec<(JobId, Command)>) {
+        let mut deployed = Vec::new();
+        for (job, command) in commands {
+            match command {
+                Command::WakeAt(at_ms) => self.wake_at(myself, job, at_ms),
+                Command::Checkpoint(number) => self.checkpoint(myself, job, number),
+                Command::Deploy(parallelism) => {
+                    self.redeploy(job, &parallelism);
+                    deployed.push(job);
                 }
+                Command::Fail => self.fail(job),
             }
         }
-        at_once.into_iter().for_each(|job| self.make(myself, job));
+        // In the end: the slots that become free have jobs made otherwise again.
+        deployed.into_iter().for_each(|job| self.claim(myself, job));
+    }
+
+    fn wake_at(&mut self, myself: &Myself, job: JobId, at_ms: i64) {
+        let now_ms = self.now_ms();
+        let Some(fit) = self.fit(job) else { return };
+        if fit.wakes_at_ms.is_some_and(|earlier| earlier <= at_ms) {
+            return;
+        }
+        fit.wakes_at_ms = Some(at_ms);
+        let after = Duration::from_millis(u64::try_from(at_ms - now_ms).unwrap_or(0));
+        myself.send_after(after, move || DispatcherMessage::Wake(job));
+    }
+
+    /// A checkpoint now is the one that the job goes on from: less is read twice.
+    fn checkpoint(&self, myself: &Myself, job: JobId, number: u64) {
+        let Some(known) = self.jobs.iter().find(|known| known.handle.id() == job) else { return };
+        let (handle, dispatcher) = (known.handle.clone(), myself.clone());
+        drop(tokio::spawn(async move {
+            let is_complete = handle.trigger(Purpose::Checkpoint, false, None).await.is_ok();
+            drop(dispatcher.cast(DispatcherMessage::Checkpointed(job, number, is_complete)));
+        }));
+    }
+
+    /// Runs a job so from now on.
+    fn redeploy(&mut self, job: JobId, parallelism: &Parallelism) {
+        let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job) else { return };
+        let fit = &known.fit;
+        match fit.graph.with_parallelism(parallelism) {
+            Ok(graph) => {
+                let slots = graph.slots();
+                tracing::info!(%job, slots, wanted = fit.wanted, "the job is made to fit its slots");
+                let record = JobRecord { parallelism: parallelism.clone(), ..fit.record.clone() };
+                known.handle.redeploy(Arc::new(graph), record);
+            }
+            Err(error) => tracing::error!(%job, "the job cannot be made to fit its slots, it stays as it is: {error}"),
+        }
+    }
+
+    /// Claims what a job wants now; what it does not need any more others get.
+    pub(super) fn claim(&mut self, myself: &Myself, job: JobId) {
+        let mode = self.scheduling.mode;
+        let Some((needed, wanted)) = self.fit(job).map(|fit| fit.claim(mode)) else { return };
+        let grants = self.slots.claim(job, needed, wanted);
+        self.grant(myself, grants);
+    }
+
+    fn fail(&mut self, job: JobId) {
+        let held = self.slots.held(job);
+        let Some(known) = self.jobs.iter().find(|known| known.handle.id() == job) else { return };
+        let (needed, _) = known.fit.claim(self.scheduling.mode);
+        known.handle.fail(format!(
+            "Could not acquire the minimum required resources: the job needs {needed} slots at least, has {held}, and has \
+             waited for others as long as it may (jobmanager.adaptive-scheduler.submission.resource-wait-timeout)"
+        ));
     }
 
     /// Where jobs share all slots: has each claim an equal part of them, those that came first one more if need be, and none
@@ -90,136 +221,59 @@ impl DispatcherState {
         let running: Vec<&mut Dispatched> = self.jobs.iter_mut().filter(|job| !job.ended).collect();
         let jobs = u32::try_from(running.len()).unwrap_or(u32::MAX);
         let mut grants = Vec::new();
-        for (index, job) in (0..jobs).zip(running) {
-            let limit = job.fit.graph.vertices.iter().map(|vertex| u32::from(vertex.max_parallelism)).min();
+        for (index, Dispatched { fit, handle, .. }) in (0..jobs).zip(running) {
             let share = slots / jobs + u32::from(index < slots % jobs);
-            job.fit.wanted = share.clamp(1, limit.unwrap_or(1).max(1));
-            grants.extend(self.slots.claim(job.handle.id(), job.fit.wanted));
+            let (least, most) = (fit.requirements.slots_needed(&fit.graph), fit.requirements.slots_wanted(&fit.graph));
+            fit.wanted = share.clamp(least, most);
+            grants.extend(self.slots.claim(handle.id(), least, fit.wanted));
         }
         grants
     }
 
-    pub(super) fn stabilized(&mut self, myself: &Myself, job: JobId, making: u64) {
-        if self.fit(job).is_some_and(|fit| fit.making == making) {
-            self.make(myself, job);
-        }
+    /// How many subtasks the vertices of a job may have; nothing of one that does not run here.
+    pub(super) fn requirements(&mut self, job: JobId) -> Option<Requirements> {
+        self.fit(job).map(|fit| fit.requirements.clone())
     }
 
-    fn fit(&mut self, job: JobId) -> Option<&mut Fit> {
-        self.jobs.iter_mut().find(|known| known.handle.id() == job && !known.ended).map(|known| &mut known.fit)
-    }
-
-    /// Makes a job for the slots that it has: what is wanted is made already.
-    fn make(&mut self, myself: &Myself, job: JobId) {
-        let Some(fit) = self.fit(job) else { return };
-        let (Some(target), making) = (fit.towards, fit.making) else { return };
-        let record = fit.record.clone();
-        if target == fit.graph.parallelism() {
-            let graph = Arc::clone(&fit.graph);
-            self.redeploy(job, target, graph, record);
-            return;
-        }
-        let record = self.submissions.rescaled(&record, target);
-        self.remake(myself, record, move |submission| {
-            DispatcherMessage::Remade(Box::new(Remade { job, making, submission }))
-        });
-    }
-
-    /// Makes a job from its record, beside the loop.
-    fn remake(
-        &self,
-        myself: &Myself,
-        record: JobRecord,
-        told: impl FnOnce(Result<Submission, PortError>) -> DispatcherMessage + Send + 'static,
-    ) {
-        let (submissions, executor) = (Arc::clone(&self.submissions), Arc::clone(&self.world.blocking));
-        let dispatcher = myself.clone();
-        drop(tokio::spawn(async move {
-            let made = blocking(&*executor, move || submissions.submission(&record)).await;
-            drop(dispatcher.cast(told(made.and_then(|made| made))));
-        }));
-    }
-
-    pub(super) fn remade(&mut self, remade: Remade) {
-        let Remade { job, making, submission } = remade;
-        let held = self.slots.held(job);
-        let Some(fit) = self.fit(job) else { return };
-        let Some(target) = fit.towards.filter(|_| fit.making == making) else { return };
-        match submission {
-            // Operators that set their own number of subtasks.
-            Ok(Submission { graph, .. }) if graph.parallelism() > held => {
-                tracing::warn!(%job, "the job needs {} slots at least and has {held}: it waits", graph.parallelism());
-            }
-            Ok(Submission { graph, record, .. }) => self.redeploy(job, target, graph, record),
-            Err(error) => {
-                let wanted = fit.wanted;
-                tracing::error!(%job, "the job cannot be made for {target} slots, it waits for {wanted}: {error}");
-            }
-        }
-    }
-
-    /// Runs a job as it was made for so many slots.
-    fn redeploy(&mut self, job: JobId, slots: u32, graph: Arc<JobGraph>, record: JobRecord) {
-        let Some(known) = self.jobs.iter_mut().find(|known| known.handle.id() == job) else { return };
-        tracing::info!(%job, slots, wanted = known.fit.wanted, "the job is made to fit its slots");
-        known.fit.towards = None;
-        known.fit.made_for = slots;
-        // A checkpoint now is the one that it goes on from: less is read twice. Without one it is the newest.
-        let handle = known.handle.clone();
-        drop(tokio::spawn(async move {
-            let newest = handle.trigger(Purpose::Checkpoint, false, None);
-            let _newest = tokio::time::timeout(CHECKPOINT_WITHIN, newest).await;
-            handle.redeploy(graph, record);
-        }));
-    }
-
-    /// What a job is to be is made first: what is wrong with it is answered, and nothing is recorded.
-    pub(super) fn rescale(&mut self, myself: &Myself, job: JobId, parallelism: u32, reply: Reply) {
-        if self.scheduling.mode == SchedulingMode::Reactive {
-            let taken = "jobs share all slots of the cluster (scheduler-mode is reactive): add or remove task managers";
-            drop(reply.send(Err(PortError::fix_input(taken))));
-            return;
-        }
-        let Some(fit) = self.fit(job) else {
-            let unknown = PortError::fix_input(format!("the job {job} does not run"));
-            drop(reply.send(Err(unknown)));
-            return;
-        };
-        if parallelism == 0 {
-            drop(reply.send(Err(PortError::fix_input("a job needs a parallelism of at least 1"))));
-            return;
-        }
-        let record = fit.record.clone();
-        let record = self.submissions.rescaled(&record, parallelism);
-        self.remake(myself, record, move |made| DispatcherMessage::Rescalable(job, Box::new(made), reply));
-    }
-
-    pub(super) fn rescalable(
+    /// What is wrong with requirements is answered, and nothing is recorded.
+    pub(super) fn require(
         &mut self,
         myself: &Myself,
         job: JobId,
-        made: Result<Submission, PortError>,
-        reply: Reply,
+        wanted: Wanted,
+        reply: RpcReplyPort<Result<(), PortError>>,
     ) {
-        match made {
-            Ok(submission) => {
-                let record = ClusterRecord::Rescaled { job, record: Box::new(submission.record.clone()) };
-                self.journal.push(record, After::Rescale(job, Box::new(submission), reply));
+        match self.wanted(job, wanted) {
+            Ok(record) => {
+                let record = Box::new(record);
+                let rescaled = ClusterRecord::Rescaled { job, record: record.clone() };
+                self.journal.push(rescaled, After::Require(job, record, reply));
                 self.write_record(myself);
             }
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    /// A job is wanted at another parallelism, whoever leads. With too few slots it runs as before until they are there, or
-    /// with what there is.
-    pub(super) fn rescaled(&mut self, myself: &Myself, job: JobId, submission: Submission) {
-        let Submission { record, graph, .. } = submission;
+    /// The record of a job of which this is wanted.
+    fn wanted(&mut self, job: JobId, wanted: Wanted) -> Result<JobRecord, PortError> {
+        if self.scheduling.mode == SchedulingMode::Reactive {
+            return Err(PortError::fix_input(
+                "jobs share all slots of the cluster (scheduler-mode is reactive): add or remove task managers",
+            ));
+        }
+        let fit = self.fit(job).ok_or_else(|| PortError::fix_input(format!("the job {job} does not run")))?;
+        let requirements = fit.with(wanted).map_err(|error| PortError::fix_input(error.to_string()))?;
+        Ok(JobRecord { requirements, ..fit.record.clone() })
+    }
+
+    /// A job may have another parallelism, whoever leads. With too few slots it runs as before until they are there, or with
+    /// what there is.
+    pub(super) fn required(&mut self, myself: &Myself, job: JobId, record: JobRecord) {
+        let mode = self.scheduling.mode;
         let Some(fit) = self.fit(job) else { return };
-        let wanted = graph.parallelism();
-        (fit.record, fit.graph, fit.wanted, fit.towards) = (record, graph, wanted, None);
-        // Given back before its subtasks are gone: whoever gets them may start a moment too early, and is slower for it.
-        let grants = self.slots.claim(job, wanted);
-        self.grant(myself, grants);
+        fit.requirements = required(&fit.graph, &record, mode);
+        fit.wanted = fit.requirements.slots_wanted(&fit.graph);
+        fit.record = record;
+        self.claim(myself, job);
     }
 }

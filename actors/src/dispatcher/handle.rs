@@ -1,11 +1,12 @@
 //! What callers hold of the dispatcher: cheap to clone, every call a message.
 
 use millstream_runtime::ids::{JobId, NodeProcess};
+use millstream_runtime::job::Requirements;
 use millstream_runtime::ports::PortError;
 use ractor::{Actor, ActorRef, RpcReplyPort};
 
 use super::actor::{Dispatcher, DispatcherArguments};
-use super::message::{DispatcherMessage, NodeReport, RememberedJob, Submission};
+use super::message::{DispatcherMessage, NodeReport, RememberedJob, Submission, Wanted};
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::metrics::ProcessReading;
@@ -68,12 +69,21 @@ impl DispatcherHandle {
         self.call(DispatcherMessage::Remembered).await
     }
 
-    /// Runs a job at another parallelism from now on, from its newest checkpoint; answers when that is recorded.
+    /// Says how many subtasks the vertices of a job may have from now on, from its newest checkpoint; answers when that is
+    /// recorded.
     ///
     /// # Errors
     /// When there is no such job, or it cannot run so.
-    pub async fn rescale(&self, job: JobId, parallelism: u32) -> Result<(), PortError> {
-        self.call(|reply| DispatcherMessage::Rescale(job, parallelism, reply)).await?
+    pub async fn require(&self, job: JobId, wanted: Wanted) -> Result<(), PortError> {
+        self.call(|reply| DispatcherMessage::Require(job, wanted, reply)).await?
+    }
+
+    /// How many subtasks the vertices of a job may have; nothing of one that does not run here.
+    ///
+    /// # Errors
+    /// When the dispatcher is gone.
+    pub async fn requirements(&self, job: JobId) -> Result<Option<Requirements>, PortError> {
+        self.call(|reply| DispatcherMessage::Requirements(job, reply)).await
     }
 
     /// A newer leader is there: all jobs stop here, and nothing of that is recorded.

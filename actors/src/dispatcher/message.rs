@@ -1,11 +1,11 @@
 //! What the dispatcher is told: by users, by the node it runs on, and by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{JobId, NodeProcess};
 use millstream_runtime::job::placement::LoadBalance;
+use millstream_runtime::job::{Requirements, adaptive};
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{JobRecord, KnownJob};
 use ractor::RpcReplyPort;
@@ -35,9 +35,6 @@ pub trait Submissions: Send + Sync {
     /// # Errors
     /// When this executable has no such job or is another build.
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError>;
-
-    /// The record of the same job at another parallelism.
-    fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord;
 }
 
 /// What jobs do with other slots than they were submitted for.
@@ -56,26 +53,33 @@ pub enum SchedulingMode {
 pub struct Scheduling {
     /// What a job does with other slots than it wants.
     pub mode: SchedulingMode,
-    /// How long fewer slots than wanted must stay the same before a job is made to fit.
-    pub stabilization: Duration,
+    /// How long jobs wait for slots, and what for.
+    pub adaptive: adaptive::Options,
     /// How slots are taken from nodes when there are more than a job needs.
     pub balance: LoadBalance,
 }
 
 impl Default for Scheduling {
     fn default() -> Self {
-        Self { mode: SchedulingMode::Adaptive, stabilization: Duration::from_secs(3), balance: LoadBalance::default() }
+        let adaptive = adaptive::Options {
+            resource_wait_ms: Some(300_000),
+            submission_stabilization_ms: 3_000,
+            executing_stabilization_ms: 3_000,
+            cooldown_ms: 0,
+            max_delay_ms: 5_000,
+            max_checkpoint_failures: 2,
+        };
+        Self { mode: SchedulingMode::Adaptive, adaptive, balance: LoadBalance::default() }
     }
 }
 
-/// A job made anew at another parallelism, or not.
-pub struct Remade {
-    /// The job.
-    pub job: JobId,
-    /// Which making it was: an older one counts for nothing.
-    pub making: u64,
-    /// What became of it.
-    pub submission: Result<Submission, PortError>,
+/// What a user wants of the vertices of a job from now on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The parallelism of vertices of which the program does not set it; without it all vertices are named.
+    pub parallelism: Option<u32>,
+    /// Vertices by name.
+    pub vertices: Requirements,
 }
 
 /// Where the answer to a submission goes.
@@ -85,8 +89,8 @@ pub type SubmitReply = RpcReplyPort<Result<JobHandle, PortError>>;
 pub enum After {
     /// A job starts, and its submission is answered.
     Start(JobId, Box<SealedJob>, SubmitReply),
-    /// A job is to run at another parallelism, and whoever asked for it is answered.
-    Rescale(JobId, Box<Submission>, RpcReplyPort<Result<(), PortError>>),
+    /// A job may have another parallelism, and whoever asked for it is answered.
+    Require(JobId, Box<JobRecord>, RpcReplyPort<Result<(), PortError>>),
     /// Nothing.
     Nothing,
 }
@@ -143,14 +147,14 @@ pub enum DispatcherMessage {
     Recorded(Box<Written<After>>),
     /// A record whose fate is not known is to be written again.
     RecordAgain,
-    /// Run a job at another parallelism from now on; answered when that is recorded.
-    Rescale(JobId, u32, RpcReplyPort<Result<(), PortError>>),
-    /// What a job is to be at another parallelism was made, or not.
-    Rescalable(JobId, Box<Result<Submission, PortError>>, RpcReplyPort<Result<(), PortError>>),
-    /// The slots that a job has were the same for long enough.
-    Stabilized(JobId, u64),
-    /// A job was made anew, to fit its slots.
-    Remade(Box<Remade>),
+    /// A job may have another parallelism from now on; answered when that is recorded.
+    Require(JobId, Wanted, RpcReplyPort<Result<(), PortError>>),
+    /// How many subtasks the vertices of a job may have; nothing of one that does not run here.
+    Requirements(JobId, RpcReplyPort<Option<Requirements>>),
+    /// The scheduler of a job wanted to be woken now.
+    Wake(JobId),
+    /// A checkpoint that the scheduler of a job wanted is complete, or not.
+    Checkpointed(JobId, u64, bool),
     /// A job has ended.
     Ended(JobId),
     /// All jobs, the newest last; ended ones too.

@@ -15,4 +15,6 @@ pub mod message;
 
 pub use actor::DispatcherArguments;
 pub use handle::{DispatcherHandle, start};
-pub use message::{DispatcherMessage, NodeReport, RememberedJob, Scheduling, SchedulingMode, Submission, Submissions};
+pub use message::{
+    DispatcherMessage, NodeReport, RememberedJob, Scheduling, SchedulingMode, Submission, Submissions, Wanted,
+};

@@ -8,7 +8,7 @@ use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::Regions;
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, SubtaskId};
 use millstream_runtime::job::placement::LoadBalance;
-use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions};
+use millstream_runtime::job::{Failure, Job, JobStatus, Options as JobOptions, SchedulerState};
 use millstream_runtime::ports::ErrorKind;
 use millstream_runtime::time::Timestamp;
 use millstream_state::local::NodeFolder;
@@ -96,6 +96,9 @@ pub struct JobMasterState {
     pub(super) first_deployment: bool,
     /// Regions to deploy once the coordinator has settled.
     pub(super) deploy_wanted: Deployments,
+    /// There are too few slots for them.
+    pub(super) waits_for_slots: bool,
+    pub(super) scheduler: SchedulerState,
     /// Attempts on their way out, and the nodes that have not told that nothing of them is left.
     pub(super) canceling: BTreeMap<AttemptId, BTreeSet<NodeId>>,
     pub(super) releasing: Option<Releasing>,
@@ -139,6 +142,7 @@ impl Actor for JobMaster {
         let mut commands = Vec::new();
         state.job.submitted(state.now_ms(), &mut commands);
         state.carry_out_job(&myself, commands).await;
+        state.tell_scheduler();
         Ok(())
     }
 
@@ -149,6 +153,7 @@ impl Actor for JobMaster {
         state: &mut JobMasterState,
     ) -> Result<(), ActorProcessingErr> {
         state.take(&myself, message).await;
+        state.tell_scheduler();
         Ok(())
     }
 }
@@ -180,6 +185,8 @@ impl JobMasterState {
             restore,
             first_deployment: true,
             deploy_wanted: Deployments::new(),
+            waits_for_slots: false,
+            scheduler: SchedulerState::Created,
             canceling: BTreeMap::new(),
             releasing: None,
             terminal_wanted: None,
@@ -256,6 +263,9 @@ impl JobMasterState {
                 self.carry_out_job(myself, commands).await;
             }
             JobMasterMessage::Redeploy(graph, record) => self.redeploy(myself, graph, *record).await,
+            JobMasterMessage::Fail(reason) => {
+                self.fail_job(myself, Failure::of_job(ErrorKind::GiveUp, reason)).await;
+            }
             JobMasterMessage::StepDown => {
                 let mut commands = Vec::new();
                 self.job.leadership_lost(now_ms, &mut commands);
@@ -415,7 +425,8 @@ impl JobMasterState {
                     id: vertex.id,
                     name: vertex.name.clone(),
                     parallelism: vertex.parallelism,
-                    max_parallelism: vertex.max_parallelism,
+                    max_parallelism: vertex.most_subtasks,
+                    slot_sharing_group: vertex.slot_sharing_group.id(),
                 })
                 .collect(),
             edges: graph.edges.clone(),

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::checkpoint::coordinator::{Command, RegionDeployment, RestoredStatistics};
+use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{AttemptId, CheckpointId, NodeId, NodeProcess, OlderAttempts, RegionId, SubtaskId};
 use millstream_runtime::job::placement::Places;
+use millstream_runtime::job::scheduling::{Doing, SchedulerState};
 use millstream_runtime::job::{Command as JobCommand, Failure, JobStatus, Scope};
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_state::log::Look;
 use ractor::ActorRef;
 
-use super::actor::JobMasterState;
+use super::actor::{JobMasterState, Waiting};
 use super::deployment::{Deployments, members};
 use super::enumerators::Enumerators;
 use super::message::JobMasterMessage;
@@ -185,8 +187,10 @@ impl JobMasterState {
         }
         if let Err(too_few) = self.nodes.suffice(&self.blueprint.graph) {
             tracing::warn!("waiting for task managers: {too_few}");
+            self.waits_for_slots = true;
             return;
         }
+        self.waits_for_slots = false;
         let Some(mut ledger) = self.ledger.take() else { return };
         let deployments = std::mem::take(&mut self.deploy_wanted);
         let whole = self.is_whole(&deployments);
@@ -228,6 +232,23 @@ impl JobMasterState {
         let subtasks: BTreeSet<SubtaskId> = subtasks.copied().collect();
         let lacking = subtasks.iter().map(|id| id.vertex).filter(|vertex| !self.enumerators.has(*vertex));
         Wanted { enumerators: lacking.collect(), subtasks }
+    }
+
+    /// Tells of another state of the scheduler.
+    pub(super) fn tell_scheduler(&mut self) {
+        let status = self.job.status();
+        let may_deploy = matches!(status, JobStatus::Created | JobStatus::Restarting);
+        let is_stop = |waiting: &Waiting| waiting.purpose == Purpose::StopWithSavepoint;
+        let doing = Doing {
+            waits_for_slots: self.waits_for_slots && !self.deploy_wanted.is_empty(),
+            deploys: may_deploy && self.job.living().into_iter().any(|attempt| self.job.is_deploying(attempt)),
+            stops: self.stopped_with.is_some() || self.requests.values().any(is_stop),
+        };
+        let state = SchedulerState::of(status, doing);
+        if state != self.scheduler {
+            tracing::info!(job = %self.blueprint.job, "the scheduler goes from {} to {state}", self.scheduler);
+            self.scheduler = state;
+        }
     }
 
     /// Whether these are all regions: none goes on beside them.

@@ -103,6 +103,11 @@ impl JobHandle {
         drop(self.master.cast(JobMasterMessage::Redeploy(graph, Box::new(record))));
     }
 
+    /// The job cannot run, for this reason: it fails for good.
+    pub fn fail(&self, reason: String) {
+        drop(self.master.cast(JobMasterMessage::Fail(reason)));
+    }
+
     /// Another leader goes on with the job: it stops here, and nothing of that is recorded.
     pub fn step_down(&self) {
         drop(self.master.cast(JobMasterMessage::StepDown));

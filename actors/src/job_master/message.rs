@@ -67,6 +67,8 @@ pub enum JobMasterMessage {
     /// Run as this graph from now on, the same program at another parallelism, and tell nodes this record of it. What is the
     /// same in it goes on.
     Redeploy(Arc<JobGraph>, Box<JobRecord>),
+    /// The job cannot run, for this reason: it fails for good.
+    Fail(String),
     /// Another leader goes on with the job: stop without a record.
     StepDown,
     /// What REST shows.

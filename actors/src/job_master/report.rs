@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millstream_runtime::checkpoint::coordinator::{Options as CheckpointOptions, Statistics};
 use millstream_runtime::graph::JobEdge;
-use millstream_runtime::ids::{AttemptId, CheckpointId, JobId, NodeId, SubtaskId, VertexId};
+use millstream_runtime::ids::{AttemptId, CheckpointId, JobId, NodeId, SlotSharingGroupId, SubtaskId, VertexId};
 use millstream_runtime::job::{ExceptionHistory, JobStatus, StatusTimestamps};
 use millstream_runtime::time::Timestamp;
 
@@ -36,8 +36,10 @@ pub struct VertexReport {
     pub name: String,
     /// Number of subtasks.
     pub parallelism: u32,
-    /// Number of key groups.
-    pub max_parallelism: u16,
+    /// Subtasks that it can have at most.
+    pub max_parallelism: u32,
+    /// Whose slots its subtasks share.
+    pub slot_sharing_group: SlotSharingGroupId,
 }
 
 /// A subtask.

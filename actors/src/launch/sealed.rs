@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::{Epoch, JobId};
+use millstream_runtime::job::Parallelism;
 use millstream_runtime::ports::PortError;
 use millstream_state::log::{AppendOutcome, JobLog, JobRecord, WriterNonce};
 
@@ -66,7 +67,7 @@ impl SealedJob {
         Ok(Self { starting, record, graph, options })
     }
 
-    /// Its graph; it wants as many slots as that has subtasks in its widest vertex.
+    /// Its graph.
     #[must_use]
     pub fn graph(&self) -> &Arc<JobGraph> {
         &self.graph
@@ -76,6 +77,16 @@ impl SealedJob {
     #[must_use]
     pub fn record(&self) -> &JobRecord {
         &self.record
+    }
+
+    /// The same job with so many subtasks of its vertices.
+    ///
+    /// # Errors
+    /// When it cannot have as many.
+    pub fn with_parallelism(self, parallelism: Parallelism) -> Result<Self, PortError> {
+        let graph = self.graph.with_parallelism(&parallelism);
+        let graph = graph.map_err(|error| PortError::fix_input(error.to_string()))?;
+        Ok(Self { graph: Arc::new(graph), record: JobRecord { parallelism, ..self.record }, ..self })
     }
 
     /// Starts it, without nodes at first.

@@ -88,6 +88,8 @@ fn deploy() -> Deploy {
             parameters: vec![("input".to_owned(), Some("data".to_owned())), ("watch".to_owned(), None)],
             configuration: BTreeMap::from([("parallelism.default".to_owned(), "2".to_owned())]),
             submitted_ms: 1,
+            requirements: Default::default(),
+            parallelism: BTreeMap::from([(id(0).vertex, 3)]),
         },
         fingerprint: [9; 16],
         tasks: vec![

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use millstream_runtime::ids::{JobId, VertexId};
+use millstream_runtime::ids::{JobId, SlotSharingGroupId, VertexId};
 
 use super::as_text;
 
@@ -253,9 +253,12 @@ pub struct VertexView {
     /// Id.
     #[serde(with = "as_text")]
     pub id: VertexId,
+    /// Vertices with the same share slots.
+    #[serde(rename = "slotSharingGroupId", with = "as_text")]
+    pub slot_sharing_group_id: SlotSharingGroupId,
     /// Names of the chained operators, joined by ` -> `.
     pub name: String,
-    /// Number of key groups.
+    /// Number of subtasks that it can have at most.
     #[serde(rename = "maxParallelism")]
     pub max_parallelism: u32,
     /// Number of subtasks.
@@ -420,7 +423,7 @@ pub struct VertexDetails {
     pub name: String,
     /// Number of subtasks.
     pub parallelism: u32,
-    /// Number of key groups.
+    /// Number of subtasks that it can have at most.
     #[serde(rename = "maxParallelism")]
     pub max_parallelism: u32,
     /// Time of the answer.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use millstream_runtime::ids::VertexId;
+use millstream_runtime::job::ParallelismBounds;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 finished, or stopped with a savepoint; 1 the job failed; 2 wrong usage or configuration; 3 input or state
@@ -109,9 +111,49 @@ pub(super) struct Settings {
 pub(super) struct Rescale {
     #[command(flatten)]
     pub job: OfJob,
-    /// Number of subtasks of each operator.
-    #[arg(short, long, value_name = "N")]
-    pub parallelism: u32,
+    /// Number of subtasks of each vertex of which the job does not set it itself.
+    #[arg(short, long, value_name = "N", required_unless_present = "vertex")]
+    pub parallelism: Option<u32>,
+    /// Number of subtasks of a vertex, by its id; or at least and at most, as `ID=MIN..MAX`. May be repeated; the others keep
+    /// theirs, unless -p is given.
+    #[arg(long, value_name = "ID=N", value_parser = vertex)]
+    pub vertex: Vec<VertexParallelism>,
+}
+
+/// A vertex with its subtasks, at least and at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct VertexParallelism {
+    pub id: VertexId,
+    pub bounds: ParallelismBounds,
+}
+
+fn vertex(text: &str) -> Result<VertexParallelism, String> {
+    let (id, subtasks) = text.split_once('=').ok_or("a vertex and its subtasks are given as ID=N or ID=MIN..MAX")?;
+    let number = |text: &str| text.trim().parse::<u32>().map_err(|_| format!("'{text}' is no number of subtasks"));
+    let (lower, upper) = match subtasks.split_once("..") {
+        Some((lower, upper)) => (number(lower)?, number(upper)?),
+        None => (1, number(subtasks)?),
+    };
+    let id = id.trim().parse()?;
+    let bounds = ParallelismBounds { lower, upper }.checked(id).map_err(|error| error.to_string())?;
+    Ok(VertexParallelism { id, bounds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vertex_has_so_many_subtasks_or_at_least_and_at_most() {
+        let id = "0123456789abcdef".repeat(2);
+        let bounds = |text: &str| vertex(&format!("{id}={text}")).map(|given| (given.bounds.lower, given.bounds.upper));
+        assert_eq!((bounds("4"), bounds("2..4"), bounds("3..3")), (Ok((1, 4)), Ok((2, 4)), Ok((3, 3))));
+        for wrong in ["", "x", "0", "4..2", "0..2", "1..", "-1"] {
+            assert!(bounds(wrong).is_err(), "{wrong}");
+        }
+        assert!(vertex("source=4").expect_err("a name").contains("32 hex digits"));
+        assert!(vertex(&id).expect_err("no number").contains("ID=N"));
+    }
 }
 
 #[derive(Debug, Args)]

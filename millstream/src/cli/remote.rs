@@ -6,9 +6,9 @@ use millstream_config::{Configuration, Origin, Setting, keys};
 use millstream_state::blob::Location;
 
 use super::Failure;
-use super::arguments::{OfJob, Remote, Rescale, Savepoint, Stop, Submit};
+use super::arguments::{OfJob, Remote, Rescale, Savepoint, Stop, Submit, VertexParallelism};
 use super::configuration;
-use crate::client::{self, Client, Patience, Reply, Submission};
+use crate::client::{self, Client, Patience, Reply, Rescaling, Submission};
 use crate::error::Error;
 use crate::jobs::{self, Job};
 use crate::run::sample;
@@ -87,8 +87,12 @@ pub(super) fn stop(stop: &Stop) -> Result<(), Failure> {
 }
 
 pub(super) fn rescale(rescale: &Rescale) -> Result<(), Failure> {
-    let Rescale { job: OfJob { id, remote }, parallelism } = rescale;
-    print(client(remote)?.rescale(id, *parallelism)?, remote)
+    let Rescale { job: OfJob { id, remote }, parallelism, vertex } = rescale;
+    let rescaling = parallelism.map_or_else(Rescaling::of_vertices, Rescaling::to);
+    let with = |rescaling: Rescaling, given: &VertexParallelism| {
+        rescaling.vertex(given.id, given.bounds.lower, given.bounds.upper)
+    };
+    print(client(remote)?.rescale(id, &vertex.iter().fold(rescaling, with))?, remote)
 }
 
 pub(super) fn cancel(job: &OfJob) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use millstream_actors::view::operation::{OperationResult, StatusName};
 use millstream_runtime::ids::{CheckpointId, JobId};
 
 use super::error::Error;
+use super::rescaling::Rescaling;
 use super::rest::Patience;
 use super::submission::Submission;
 use super::{Client, place, rest};
@@ -153,13 +154,13 @@ impl JobClient {
         self.place(self.client.make_stop(self.id, folder, drain)?.0)
     }
 
-    /// Runs the job with so many subtasks a vertex from now on, from its newest checkpoint; with fewer while there are too few
-    /// slots. Answers when that is recorded.
+    /// Runs the job at another parallelism from now on, from its newest checkpoint; with fewer subtasks while there are too few
+    /// slots. Answers when that is recorded. A number is the parallelism of all vertices of which the program does not set it.
     ///
     /// # Errors
     /// When no leader answers in time, the job has ended, or it cannot run so.
-    pub fn rescale(&self, parallelism: u32) -> Result<(), Error> {
-        self.client.make_rescale(self.id, parallelism).map(drop)
+    pub fn rescale(&self, rescaling: impl Into<Rescaling>) -> Result<(), Error> {
+        self.client.make_rescale(self.id, &rescaling.into()).map(drop)
     }
 
     /// Cancels the job and waits until it has ended.

@@ -4,6 +4,7 @@
 //!
 //! - [`cluster`]: submit a job and look after it
 //! - [`submission`]: a job and how it is to be run
+//! - [`rescaling`]: a job at another parallelism
 //! - [`error`]: not reachable, refused, failed, and the exit code of each
 //! - [`place`]: addresses as people write them
 //! - [`rest`]: requests and answers
@@ -12,6 +13,7 @@
 pub mod cluster;
 pub mod error;
 pub mod place;
+pub mod rescaling;
 pub mod rest;
 pub mod submission;
 pub mod table;
@@ -25,11 +27,13 @@ use millstream_actors::view::checkpoint::CheckpointStatisticsView;
 use millstream_actors::view::cluster::{ClusterOverview, TaskManagerView};
 use millstream_actors::view::job::{JobDetails, JobOverview};
 use millstream_actors::view::operation::{FailureCause, OperationResult, StatusName};
-use millstream_runtime::ids::JobId;
+use millstream_runtime::ids::{JobId, VertexId};
+use millstream_runtime::job::ParallelismBounds;
 
 use crate::executable;
 pub use cluster::{Cluster, JobClient, JobResult};
 pub use error::Error;
+pub use rescaling::Rescaling;
 pub use rest::Patience;
 use rest::Rest;
 pub use submission::Submission;
@@ -154,20 +158,32 @@ impl Client {
         self.make_stop(job_id(job)?, folder, drain).map(reply)
     }
 
-    /// Runs a job with so many subtasks a vertex from now on, from its newest checkpoint.
+    /// Runs a job at another parallelism from now on, from its newest checkpoint.
     ///
     /// # Errors
     /// When the server is not reachable, does not know the job, or it cannot run so.
-    pub fn rescale(&self, job: &str, parallelism: u32) -> Result<Reply, Error> {
-        let body = self.make_rescale(job_id(job)?, parallelism)?;
-        Ok(Reply { text: format!("rescaled: {job} to parallelism {parallelism}\n"), body })
+    pub fn rescale(&self, job: &str, rescaling: &Rescaling) -> Result<Reply, Error> {
+        let body = self.make_rescale(job_id(job)?, rescaling)?;
+        Ok(Reply { text: format!("rescaled: {job} to {rescaling}\n"), body })
     }
 
-    fn make_rescale(&self, job: JobId, parallelism: u32) -> Result<String, Error> {
+    fn make_rescale(&self, job: JobId, rescaling: &Rescaling) -> Result<String, Error> {
         let path = format!("/jobs/{job}/resource-requirements");
-        let now: serde_json::Map<String, serde_json::Value> = self.parse(&self.rest.get(&path)?)?;
-        let bounds = serde_json::json!({ "parallelism": { "lowerBound": 1, "upperBound": parallelism } });
-        let wanted: serde_json::Map<_, _> = now.into_iter().map(|(vertex, _)| (vertex, bounds.clone())).collect();
+        let Rescaling { parallelism, vertices } = rescaling;
+        let bounds = |(vertex, ParallelismBounds { lower, upper }): (&VertexId, &ParallelismBounds)| {
+            let bounds = serde_json::json!({ "parallelism": { "lowerBound": lower, "upperBound": upper } });
+            (vertex.to_string(), bounds)
+        };
+        let named: serde_json::Map<_, _> = vertices.iter().map(bounds).collect();
+        let (path, wanted) = match parallelism {
+            Some(parallelism) => (format!("{path}?parallelism={parallelism}"), named),
+            None => {
+                // Those that are not named keep theirs.
+                let mut all: serde_json::Map<String, serde_json::Value> = self.parse(&self.rest.get(&path)?)?;
+                all.extend(named);
+                (path, all)
+            }
+        };
         self.rest.put(&path, &serde_json::Value::Object(wanted).to_string())
     }
 

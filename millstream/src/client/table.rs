@@ -65,7 +65,7 @@ pub fn job(job: &JobDetails, checkpoints: &CheckpointStatisticsView) -> String {
     facts.extend(checkpoint_facts(checkpoints));
     let facts: Vec<Vec<String>> = facts.into_iter().map(|(name, value)| vec![name.to_string(), value]).collect();
     let mut rows = vec![
-        ["VERTEX", "STATE", "PARALLELISM", "RECORDS IN", "RECORDS OUT", "BUSY", "IDLE", "BACKPRESSURED"]
+        ["VERTEX", "STATE", "PARALLELISM", "RECORDS IN", "RECORDS OUT", "BUSY", "IDLE", "BACKPRESSURED", "ID"]
             .map(str::to_string)
             .to_vec(),
     ];
@@ -87,6 +87,7 @@ fn vertex(vertex: &VertexView) -> Vec<String> {
         percent(metrics.accumulated_busy_time),
         percent(idle),
         percent(back),
+        vertex.id.to_string(),
     ]
 }
 

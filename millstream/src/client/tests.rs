@@ -202,7 +202,7 @@ fn a_job_is_described_with_its_vertices_and_checkpoints() {
         r#"{{"jid":"{JOB}","name":"spending","isStoppable":false,"state":"RUNNING","job-type":"STREAMING","start-time":0,"end-time":-1,
         "duration":5000,"maxParallelism":-1,"now":5000,"timestamps":{{"RUNNING":1}},"status-counts":{{"RUNNING":1}},"pending-operators":0,
         "plan":{{"jid":"{JOB}","name":"spending","type":"STREAMING","nodes":[]}},
-        "vertices":[{{"id":"{JOB}","name":"Source: a","maxParallelism":128,"parallelism":2,"status":"RUNNING","start-time":0,"end-time":-1,
+        "vertices":[{{"id":"{JOB}","slotSharingGroupId":"{JOB}","name":"Source: a","maxParallelism":128,"parallelism":2,"status":"RUNNING","start-time":0,"end-time":-1,
         "duration":5000,"tasks":{{"RUNNING":2}},"metrics":{{"read-bytes":0,"read-bytes-complete":true,"write-bytes":9,"write-bytes-complete":true,
         "read-records":0,"read-records-complete":true,"write-records":1234567,"write-records-complete":true,
         "accumulated-backpressured-time":250,"accumulated-idle-time":250,"accumulated-busy-time":500.0}}}}]}}"#
@@ -214,8 +214,8 @@ fn a_job_is_described_with_its_vertices_and_checkpoints() {
     let expected = format!(
         "Job          {JOB}\nName         spending\nState        RUNNING\nStarted      1970-01-01 00:00:00Z\nDuration     5.0 s\n\
          Checkpoints  0 completed, 0 failed, 0 in progress\n\n\
-         VERTEX     STATE    PARALLELISM  RECORDS IN  RECORDS OUT  BUSY  IDLE  BACKPRESSURED\n\
-         Source: a  RUNNING            2           0    1,234,567  50 %  25 %           25 %\n"
+         VERTEX     STATE    PARALLELISM  RECORDS IN  RECORDS OUT  BUSY  IDLE  BACKPRESSURED  ID\n\
+         Source: a  RUNNING            2           0    1,234,567  50 %  25 %           25 %  {JOB}\n"
     );
     assert_eq!(reply.text, expected);
     assert_eq!(script.asked(), [format!("GET /v1/jobs/{JOB}"), format!("GET /v1/jobs/{JOB}/checkpoints")]);

@@ -88,6 +88,7 @@ impl Compiled {
             parameters: parameters.iter().map(|(key, value)| (key.to_string(), value.map(str::to_string))).collect(),
             configuration: resolved.iter().map(|(key, setting)| (key.to_string(), setting.value.clone())).collect(),
             submitted_ms: SystemClock.now_ms(),
+            ..JobRecord::default()
         })
     }
 
@@ -136,7 +137,9 @@ impl Programs for Compiled {
     fn graph(&self, record: &JobRecord) -> Result<Arc<JobGraph>, PortError> {
         memory::work();
         let (job, configuration, parameters) = self.recorded(record).map_err(refused)?;
-        settings::graph(job, &configuration, &parameters).map(Arc::new).map_err(refused)
+        let graph = settings::graph(job, &configuration, &parameters).map_err(refused)?;
+        let graph = graph.with_parallelism(&record.parallelism).map_err(|error| refused(error.into()))?;
+        Ok(Arc::new(graph))
     }
 }
 
@@ -149,12 +152,6 @@ impl Submissions for Compiled {
         let stores = settings::stores(&self.configuration);
         let options = LaunchOptions { guard_output: false, stores, ..options };
         Ok(Submission { record: record.clone(), graph: Arc::new(graph), options })
-    }
-
-    fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord {
-        let mut rescaled = record.clone();
-        rescaled.configuration.insert(keys::PARALLELISM.name.to_string(), parallelism.to_string());
-        rescaled
     }
 }
 

@@ -14,8 +14,9 @@ use millstream_actors::world::{BlockingPool, Stopwatch, SystemClock, World, bloc
 use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, NetSeed, Options, Setup, udp_socket};
 use millstream_config::choice::{Scheduler, SchedulerMode};
 use millstream_config::node::{HighAvailabilitySettings, NodeSettings};
-use millstream_config::{Configuration, keys};
+use millstream_config::{Configuration, Key, keys};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
+use millstream_runtime::job::adaptive;
 use millstream_runtime::membership;
 use millstream_runtime::ports::store::BlobStore;
 use millstream_runtime::ports::{Clock, PortError};
@@ -266,7 +267,7 @@ impl Ground {
             submissions: Arc::<Compiled>::clone(&self.programs),
             scheduling: Scheduling {
                 mode: scheduling_mode(&self.configuration),
-                stabilization: self.configuration.get(&keys::STABILIZATION),
+                adaptive: adaptive(&self.configuration),
                 balance: settings::load_balance(&self.configuration),
             },
         };
@@ -349,6 +350,19 @@ fn scheduling_mode(configuration: &Configuration) -> SchedulingMode {
         (SchedulerMode::Reactive, _) => SchedulingMode::Reactive,
         (SchedulerMode::None, Scheduler::Adaptive) => SchedulingMode::Adaptive,
         (SchedulerMode::None, Scheduler::Default) => SchedulingMode::Whole,
+    }
+}
+
+/// How long jobs wait for slots, and what for.
+fn adaptive(configuration: &Configuration) -> adaptive::Options {
+    let millis = |key: &Key<Duration>| i64::try_from(configuration.get(key).as_millis()).unwrap_or(i64::MAX);
+    adaptive::Options {
+        resource_wait_ms: Some(millis(&keys::RESOURCE_WAIT)).filter(|wait_ms| *wait_ms > 0),
+        submission_stabilization_ms: millis(&keys::SUBMISSION_STABILIZATION),
+        executing_stabilization_ms: millis(&keys::EXECUTING_STABILIZATION),
+        cooldown_ms: millis(&keys::RESCALE_COOLDOWN),
+        max_delay_ms: millis(&keys::RESCALE_MAX_DELAY),
+        max_checkpoint_failures: configuration.get(&keys::RESCALE_MAX_CHECKPOINT_FAILURES),
     }
 }
 

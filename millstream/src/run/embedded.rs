@@ -109,7 +109,7 @@ async fn serve(prepared: &Prepared, handle: &JobHandle, figures: &Arc<Figures>, 
         configuration: configuration.clone(),
         checkpoint_storage: prepared.options.checkpoints().to_string(),
     };
-    let jobs = Jobs::Embedded { job: handle.clone(), slots: prepared.graph.parallelism() };
+    let jobs = Jobs::Embedded { job: handle.clone(), slots: prepared.graph.slots() };
     let programs = Programs::new(&prepared.jobs, figures.now().wall_ms, None);
     let api = Leader::new(jobs, programs, Arc::clone(figures), settings);
     let (address, port) = (configuration.get(&keys::REST_ADDRESS), configuration.get(&keys::REST_PORT));

@@ -17,8 +17,8 @@ use millstream_runtime::graph::FailoverStrategy;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::JobId;
-use millstream_runtime::job::RestartOptions;
 use millstream_runtime::job::placement::LoadBalance;
+use millstream_runtime::job::{Parallelism, RestartOptions};
 use millstream_state::blob::{Location, S3Options, Stores};
 use millstream_state::failpoint::{self, Failpoints};
 
@@ -59,7 +59,14 @@ pub(crate) fn graph(job: &Job, configuration: &Configuration, parameters: &Param
     let (name, parallelism) = (job_name(job, configuration), configuration.get(&keys::PARALLELISM).0);
     let environment = Environment::new(name, parallelism, parameters.clone()).with_rate_limit(limit);
     (job.build)(&environment)?;
-    Ok(plan(environment.take_graph(), &plan_options(job, configuration))?)
+    let graph = plan(environment.take_graph(), &plan_options(job, configuration))?;
+    Ok(graph.with_parallelism(&parallelism_overrides(configuration)?)?)
+}
+
+fn parallelism_overrides(configuration: &Configuration) -> Result<Parallelism> {
+    let overrides = configuration.get(&keys::PARALLELISM_OVERRIDES).0;
+    let of = |(vertex, parallelism): (String, u32)| Ok((vertex.parse().map_err(Error::Usage)?, parallelism));
+    overrides.into_iter().map(of).collect()
 }
 
 fn job_name(job: &Job, configuration: &Configuration) -> String {

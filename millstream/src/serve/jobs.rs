@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use millstream_actors::dispatcher::{DispatcherHandle, NodeReport, RememberedJob};
+use millstream_actors::dispatcher::{DispatcherHandle, NodeReport, RememberedJob, Wanted};
 use millstream_actors::job_master::JobHandle;
 use millstream_actors::job_master::handle::JobGone;
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::launch::EMBEDDED_NODE;
 use millstream_runtime::ids::{JobId, NodeId, NodeIncarnation, NodeProcess};
+use millstream_runtime::job::Requirements;
 use millstream_runtime::ports::{ErrorKind, PortError};
 use millstream_service::ApiError;
 use millstream_state::log::KnownJob;
@@ -51,14 +52,22 @@ impl Jobs {
         }
     }
 
-    /// Runs a job at another parallelism from now on.
-    pub async fn rescale(&self, job: JobId, parallelism: u32) -> Result<(), ApiError> {
+    /// How many subtasks the vertices of a job may have; nothing of one that does not run here, or on slots of its own.
+    pub async fn requirements(&self, job: JobId) -> Result<Option<Requirements>, ApiError> {
+        match self {
+            Self::Embedded { .. } => Ok(None),
+            Self::Dispatched(dispatcher) => dispatcher.requirements(job).await.map_err(refusal),
+        }
+    }
+
+    /// Says how many subtasks the vertices of a job may have from now on.
+    pub async fn require(&self, job: JobId, wanted: Wanted) -> Result<(), ApiError> {
         match self {
             Self::Embedded { .. } => Err(ApiError::Conflict(
                 "this process runs one job as it was started: stop it with a savepoint, and run it from that with -p"
                     .to_string(),
             )),
-            Self::Dispatched(dispatcher) => dispatcher.rescale(job, parallelism).await.map_err(refusal),
+            Self::Dispatched(dispatcher) => dispatcher.require(job, wanted).await.map_err(refusal),
         }
     }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream_actors::dispatcher::NodeReport;
+use millstream_actors::dispatcher::{NodeReport, Wanted};
 use millstream_actors::job_master::report::JobReport;
 use millstream_actors::metrics::{ClusterMetrics, Manager, Registered};
 use millstream_actors::view::checkpoint::CheckpointView;
@@ -33,9 +33,9 @@ use millstream_actors::world::SystemClock;
 use millstream_config::{Configuration, Origin, keys};
 use millstream_runtime::element::Purpose;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
-use millstream_runtime::job::JobStatus as Status;
+use millstream_runtime::job::{JobStatus as Status, ParallelismBounds};
 use millstream_runtime::ports::Clock;
-use millstream_service::api::{CheckpointKind, ParallelismBounds, Program, RunRequest};
+use millstream_service::api::{CheckpointKind, Program, RunRequest};
 use millstream_service::{Answer, ApiError, ClusterApi, MetricsOf};
 
 use crate::run::settings;
@@ -211,26 +211,16 @@ impl ClusterApi for Leader {
     }
 
     fn resource_requirements(&self, job: JobId) -> Answer<'_, BTreeMap<VertexId, ParallelismBounds>> {
-        Box::pin(async move { Ok(views::bounds(&self.report(job).await?)) })
+        Box::pin(async move {
+            let report = self.report(job).await?;
+            Ok(self.jobs.requirements(job).await?.map_or_else(|| views::bounds(&report), |requirements| requirements.0))
+        })
     }
 
-    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
+    fn require_resources(&self, job: JobId, wanted: Wanted) -> Answer<'_, ()> {
         Box::pin(async move {
-            let present = views::bounds(&self.running(job).await?);
-            if let Some(unknown) = wanted.keys().find(|vertex| !present.contains_key(vertex)) {
-                return Err(ApiError::vertex_not_found(*unknown));
-            }
-            if let Some(missing) = present.keys().find(|vertex| !wanted.contains_key(vertex)) {
-                return Err(ApiError::BadRequest(format!(
-                    "the requirements of vertex {missing} are missing: give all"
-                )));
-            }
-            if present.iter().all(|(vertex, now)| wanted[vertex].upper == now.upper) {
-                return Ok(());
-            }
-            // All operators that do not set their own number have the same.
-            let parallelism = wanted.values().map(|bounds| bounds.upper).max().unwrap_or(1);
-            self.jobs.rescale(job, parallelism).await
+            self.running(job).await?;
+            self.jobs.require(job, wanted).await
         })
     }
 

@@ -19,7 +19,7 @@ use millstream_actors::world::{BlockingPool, Stopwatch, World};
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::graph::chaining::{PlanOptions, plan};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess, SubtaskIndex};
-use millstream_runtime::job::RestartOptions;
+use millstream_runtime::job::{Requirements, RestartOptions};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::state::memory::StateMemory;
 use millstream_state::blob::{LocalBlobs, MemoryBlobs};
@@ -100,10 +100,6 @@ struct NoneBefore;
 impl Submissions for NoneBefore {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
         Err(PortError::give_up(format!("{} was never submitted", record.name)))
-    }
-
-    fn rescaled(&self, record: &JobRecord, _parallelism: u32) -> JobRecord {
-        record.clone()
     }
 }
 
@@ -259,13 +255,21 @@ fn jobs_of_a_dispatcher_are_shown_with_the_nodes_and_figures_of_their_subtasks()
 
         let present = leader.resource_requirements(steady).await.unwrap();
         assert_eq!(present[&source], ParallelismBounds { lower: 1, upper: 1 });
-        leader.require_resources(steady, present.clone()).await.unwrap();
-        let more = present.keys().map(|vertex| (*vertex, ParallelismBounds { lower: 2, upper: 2 })).collect();
-        let refused = leader.require_resources(steady, more).await;
-        assert!(matches!(refused, Err(ApiError::Internal(told)) if told.contains("never submitted")));
-        assert!(matches!(leader.require_resources(steady, BTreeMap::new()).await, Err(ApiError::BadRequest(_))));
-        let unknown = BTreeMap::from([(VertexId([9; 16]), present[&source])]);
-        assert!(matches!(leader.require_resources(steady, unknown).await, Err(ApiError::NotFound(_))));
+        let all = |vertices: BTreeMap<VertexId, ParallelismBounds>| Wanted {
+            parallelism: None,
+            vertices: Requirements(vertices),
+        };
+        leader.require_resources(steady, all(present.clone())).await.unwrap();
+        let too_many = present.keys().map(|vertex| (*vertex, ParallelismBounds { lower: 1, upper: 129 })).collect();
+        let mut unknown = present.clone();
+        unknown.insert(VertexId([9; 16]), present[&source]);
+        for (wrong, why) in
+            [(too_many, "maximum parallelism 128"), (BTreeMap::new(), "missing"), (unknown, "has no vertex 0909")]
+        {
+            let refused = leader.require_resources(steady, all(wrong)).await;
+            assert!(matches!(&refused, Err(ApiError::BadRequest(told)) if told.contains(why)), "{refused:?}");
+        }
+        assert_eq!(leader.resource_requirements(steady).await.unwrap(), present);
     });
 }
 

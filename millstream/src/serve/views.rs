@@ -18,8 +18,7 @@ use millstream_actors::view::observation::{
 };
 use millstream_runtime::element::{CheckpointingMode, Overtaking, Purpose};
 use millstream_runtime::ids::{SubtaskId, VertexId};
-use millstream_runtime::job::{ExceptionEntry, JobStatus as Status};
-use millstream_service::api::ParallelismBounds;
+use millstream_runtime::job::{ExceptionEntry, JobStatus as Status, ParallelismBounds};
 
 use super::figures::{Readings, of_vertex};
 
@@ -72,7 +71,7 @@ pub(super) fn size(nodes: &[NodeReport], reports: &[JobReport]) -> ClusterOvervi
     }
 }
 
-/// How many subtasks each vertex may have: as many as it has, since no job runs with fewer than it wants.
+/// How many subtasks each vertex may have where no slots are shared out: as many as it has.
 pub(super) fn bounds(report: &JobReport) -> BTreeMap<VertexId, ParallelismBounds> {
     let exactly = |subtasks| ParallelismBounds { lower: subtasks, upper: subtasks };
     report.vertices.iter().map(|vertex| (vertex.id, exactly(vertex.parallelism))).collect()
@@ -202,8 +201,9 @@ impl Snapshot {
         }
         VertexView {
             id: vertex.id,
+            slot_sharing_group_id: vertex.slot_sharing_group,
             name: vertex.name.clone(),
-            max_parallelism: u32::from(vertex.max_parallelism),
+            max_parallelism: vertex.max_parallelism,
             parallelism: vertex.parallelism,
             status: ExecutionState::of_vertex(&states),
             start_time: start.unwrap_or(-1),
@@ -247,7 +247,7 @@ impl Snapshot {
             id: vertex,
             name: told.name.clone(),
             parallelism: told.parallelism,
-            max_parallelism: u32::from(told.max_parallelism),
+            max_parallelism: told.max_parallelism,
             now: self.now_ms,
             subtasks: self.rows(vertex).map(|row| self.subtask(row)).collect(),
         })

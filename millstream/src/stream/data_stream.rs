@@ -359,6 +359,19 @@ impl<T: Data> DataStream<T> {
         self.set(|operator| operator.set_parallelism(parallelism))
     }
 
+    /// One subtask and never more, whatever becomes of the parallelism of the job: the operator cannot share its work.
+    #[must_use]
+    pub fn force_non_parallel(self) -> Self {
+        self.set(Operator::force_non_parallel)
+    }
+
+    /// Whose slots the operator shares; without it, those of its inputs if they all share the same, else those of the group
+    /// `default`. Operators of different groups share no slot and no subtask: the job needs the slots of all groups together.
+    #[must_use]
+    pub fn slot_sharing_group(self, name: impl Into<String>) -> Self {
+        self.set(|operator| operator.slot_sharing_group(name))
+    }
+
     /// The operator runs in a subtask of its own: not behind its input, and nothing behind it.
     #[must_use]
     pub fn disable_chaining(self) -> Self {

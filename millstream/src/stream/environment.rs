@@ -78,7 +78,7 @@ impl Environment {
 
     /// The items of a vector, in order, from one subtask.
     pub fn from_collection<T: Data + Sync>(&self, name: impl Into<String>, items: Vec<T>) -> DataStream<T> {
-        self.from_source(name, from_collection(items)).set_parallelism(1)
+        self.from_source(name, from_collection(items)).force_non_parallel()
     }
 
     /// The numbers of a range, both ends included, dealt out to all subtasks.

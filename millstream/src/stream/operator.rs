@@ -1,6 +1,6 @@
 //! What a program sets on one operator after it has been recorded: uid, name, parallelism, chaining.
 
-use millstream_runtime::graph::NodeId;
+use millstream_runtime::graph::{NodeId, SlotSharingGroup};
 
 use super::Recorder;
 
@@ -32,6 +32,20 @@ impl Operator {
     /// Number of subtasks, instead of the job's; at least 1.
     pub fn set_parallelism(self, parallelism: u32) -> Self {
         self.recorder.change(self.id, |node| node.parallelism = Some(parallelism.max(1)));
+        self
+    }
+
+    /// One subtask and never more, whatever becomes of the parallelism of the job: the operator cannot share its work.
+    pub fn force_non_parallel(self) -> Self {
+        self.recorder.change(self.id, |node| (node.parallelism, node.most_subtasks) = (Some(1), Some(1)));
+        self
+    }
+
+    /// Whose slots the operator shares; without it, those of its inputs if they all share the same, else those of the group
+    /// `default`. Operators of different groups share no slot and no subtask: the job needs the slots of all groups together.
+    pub fn slot_sharing_group(self, name: impl Into<String>) -> Self {
+        let group = SlotSharingGroup(name.into());
+        self.recorder.change(self.id, |node| node.slot_sharing_group = Some(group));
         self
     }
 

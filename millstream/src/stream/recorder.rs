@@ -42,6 +42,8 @@ impl Recorder {
             name: node.name,
             uid: None,
             parallelism: None,
+            most_subtasks: None,
+            slot_sharing_group: None,
             kind: node.kind,
             stateful: node.stateful,
             chaining,

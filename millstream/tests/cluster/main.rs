@@ -19,7 +19,8 @@ mod takeover;
 
 use std::path::Path;
 
-use jobs::{Fraud, Sessions, Tormented};
+use jobs::{Fraud, Sessions, Tormented, request};
+use millstream_runtime::ids::VertexId;
 use processes::{Cluster, Shape, is_alive, signal, until};
 use support::random::Random;
 
@@ -129,6 +130,70 @@ fn a_job_is_rescaled_in_place_and_runs_with_the_slots_that_are_left() {
     assert!(cluster.until_new_checkpoint(&id));
     cluster.until_finished(&id);
     job.check();
+}
+
+#[test]
+fn what_is_required_of_vertices_outlives_the_leader() {
+    let vertex = |uid: &str| VertexId::from_name(uid);
+    let (source, judge, summary) = (vertex("transactions"), vertex("judge"), vertex("summarise"));
+    let job = Fraud::new("cluster-required", 40_000, 14);
+    let cluster = Cluster::start("required", Path::new(MILLSTREAM), &SHAPE);
+    let mut request = request(&job.options(), 3, RATE);
+    let overrides = "pipeline.jobvertex-parallelism-overrides";
+    let unknown = format!("-D{overrides}={}:1", vertex("elsewhere"));
+    let options = job.options();
+    let options: Vec<&str> =
+        ["submit", "fraud-detection", &unknown, "--"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    let refused = cluster.command(cluster.leader(), &options);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no vertex"), "{refused:?}");
+    request["flinkConfiguration"][overrides] = format!("{source}:1,{judge}:2").into();
+    let id = cluster.submit("fraud-detection", &request);
+    cluster.until_subtasks(&id, &[(source, 1), (judge, 2), (summary, 1)]);
+    assert!(cluster.until_new_checkpoint(&id));
+    let rescale = |arguments: &[&str]| {
+        let asked = cluster.command(cluster.leader(), &[&["rescale", &id], arguments].concat());
+        (asked.status.success(), String::from_utf8_lossy(&asked.stderr).into_owned())
+    };
+    let required = || {
+        let path = format!("/jobs/{id}/resource-requirements");
+        let told = until("the requirements are told", || cluster.ask(&path)).1;
+        [source, judge, summary].map(|vertex| {
+            let bounds = &told[vertex.to_string()]["parallelism"];
+            (bounds["lowerBound"].as_u64().expect("a number"), bounds["upperBound"].as_u64().expect("a number"))
+        })
+    };
+    assert_eq!(required(), [(1, 1), (1, 2), (1, 1)]);
+    assert_eq!(
+        rescale(&["--vertex", &format!("{judge}=1..4"), "--vertex", &format!("{source}=2")]),
+        (true, String::new())
+    );
+    cluster.until_subtasks(&id, &[(source, 2), (judge, 4), (summary, 1)]);
+    assert!(cluster.until_new_checkpoint(&id));
+    kill(&cluster, Victim::Leader);
+    let goes_on = "going on with a job of the leader before";
+    until("the next leader has the job", || (cluster.logged(&[goes_on]) > 0).then_some(()));
+    cluster.until_subtasks(&id, &[(source, 2), (judge, 4), (summary, 1)]);
+    assert_eq!(required(), [(1, 2), (1, 4), (1, 1)]);
+    assert!(cluster.until_new_checkpoint(&id));
+    // The summary is one subtask's; the program says nothing of the others.
+    assert_eq!(rescale(&["-p", "3", "--vertex", &format!("{source}=1")]), (true, String::new()));
+    cluster.until_subtasks(&id, &[(source, 1), (judge, 3), (summary, 1)]);
+    for (vertex, wrong, why) in [
+        (vertex("elsewhere"), "2", "the job has no vertex"),
+        (judge, "129", "exceeds its maximum parallelism 128"),
+        (summary, "2", "cannot work in parallel"),
+    ] {
+        let (is_done, told) = rescale(&["--vertex", &format!("{vertex}={wrong}")]);
+        assert!(!is_done && told.contains(why), "{told}");
+    }
+    cluster.until_finished(&id);
+    job.check();
+    for states in [["CREATING_EXECUTION_GRAPH", "EXECUTING"], ["EXECUTING", "RESTARTING"], ["EXECUTING", "FINISHED"]] {
+        assert!(
+            cluster.logged(&[&format!("the scheduler goes from {} to {}", states[0], states[1])]) > 0,
+            "{states:?}"
+        );
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use millstream_runtime::ids::VertexId;
 use serde_json::Value;
 
 use super::support::rest::Rest;
@@ -241,6 +242,19 @@ impl Cluster {
         });
     }
 
+    /// Waits until a job runs with so many subtasks of these vertices.
+    pub fn until_subtasks(&self, job: &str, wanted: &[(VertexId, u64)]) {
+        until(&format!("the job runs with these subtasks: {wanted:?}"), || {
+            let (_, told) = self.ask(&format!("/jobs/{job}"))?;
+            let vertices = told["vertices"].as_array()?;
+            let has = |(vertex, subtasks): &(VertexId, u64)| {
+                let vertex = vertices.iter().find(|told| told["id"] == vertex.to_string());
+                vertex.is_some_and(|vertex| vertex["parallelism"] == *subtasks)
+            };
+            (told["state"] == "RUNNING" && wanted.iter().all(has)).then_some(())
+        });
+    }
+
     /// The number of the newest completed checkpoint; 0 before the first.
     pub fn newest_checkpoint(&self, job: &str) -> Option<u64> {
         let (_, statistics) = self.ask(&format!("/jobs/{job}/checkpoints"))?;
@@ -288,7 +302,7 @@ fn file(shape: &Shape, servers: &[Rest], store: &str, settings: &str) -> String 
     let (leading, working) = ports.split_at(shape.job_managers);
     let managers: Vec<String> = leading.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut text = format!(
-        "{settings}\njobmanager.adaptive-scheduler.executing.resource-stabilization-timeout = \"500 ms\"\ncluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"{store}checkpoints\"\nexecution.checkpointing.savepoint-dir = \"{store}savepoints\"\n",
+        "{settings}\njobmanager.adaptive-scheduler.submission.resource-stabilization-timeout = \"500 ms\"\njobmanager.adaptive-scheduler.executing.resource-stabilization-timeout = \"500 ms\"\ncluster.job-managers = \"{}\"\nexecution.checkpointing.dir = \"{store}checkpoints\"\nexecution.checkpointing.savepoint-dir = \"{store}savepoints\"\n",
         managers.join(";")
     );
     if shape.job_managers > 1 {

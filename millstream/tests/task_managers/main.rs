@@ -21,6 +21,7 @@ use millstream_state::log::JobRecord;
 mod engine;
 use engine::*;
 
+mod adaptive;
 mod cluster;
 mod large_state;
 mod network;

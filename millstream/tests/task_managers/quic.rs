@@ -110,14 +110,10 @@ impl Submissions for NoneBefore {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
         Err(PortError::give_up(format!("{} was never submitted", record.name)))
     }
-
-    fn rescaled(&self, record: &JobRecord, _parallelism: u32) -> JobRecord {
-        record.clone()
-    }
 }
 
 /// The dispatcher of the only job manager: the log of its cluster lies in memory.
-async fn dispatcher_of(ground: &Ground) -> DispatcherHandle {
+pub async fn dispatcher_of(ground: &Ground, scheduling: Scheduling) -> DispatcherHandle {
     let nonce = WriterNonce([1; 16]);
     let mut log = ClusterLog::open(Arc::new(MemoryBlobs::default()), nonce, Failpoints::none()).expect("empty");
     let leader = Leader { node: NodeId("leader".to_owned()), rest: String::new() };
@@ -130,7 +126,7 @@ async fn dispatcher_of(ground: &Ground) -> DispatcherHandle {
         world: ground.world("leader"),
         stopwatch: Stopwatch::start(),
         submissions: Arc::new(NoneBefore),
-        scheduling: Scheduling { mode: SchedulingMode::Whole, ..Scheduling::default() },
+        scheduling,
         deposed: Arc::new(|| panic!("nobody else leads")),
     };
     dispatcher::start(arguments).await.expect("it starts")
@@ -140,7 +136,8 @@ impl Cluster {
     async fn start(dir: &std::path::Path) -> Self {
         let ground = Ground::new(dir);
         let authority = Authority::create(SystemClock.now_ms()).expect("an authority");
-        let dispatcher = dispatcher_of(&ground).await;
+        let whole = Scheduling { mode: SchedulingMode::Whole, ..Scheduling::default() };
+        let dispatcher = dispatcher_of(&ground, whole).await;
         let leading = linked(&ground, &authority, "leader", None, Some(dispatcher.clone())).await;
         let leader = leading.links.local_address().expect("bound");
         Self { ground, authority, leader, dispatcher, leading }

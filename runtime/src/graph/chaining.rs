@@ -1,10 +1,13 @@
-//! Turns the stream graph into the job graph: consecutive operators with forward edges become one vertex.
+//! Turns the stream graph into the job graph: consecutive operators with forward edges become one vertex. Which ones is up
+//! to the program alone, never to the parallelism that a job has: so its vertices stay what they are when it is rescaled,
+//! one by one or all, and can be named by their ids.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::build::{ChainPlan, Consumer};
 use super::job::{JobEdge, JobGraph, JobVertex};
-use super::stream::{NodeId, NodeKind, ShipStrategy, StreamGraph};
+use super::stream::{NodeId, NodeKind, ShipStrategy, SlotSharingGroup, StreamGraph};
 use crate::ids::VertexId;
 
 /// What a job graph is made with.
@@ -41,6 +44,27 @@ pub enum PlanError {
         /// Allowed.
         max: u16,
     },
+    /// More subtasks than an operator can share its work among.
+    #[error("operator '{name}' cannot work in parallel: it has at most {most} subtasks, not {parallelism}")]
+    NotParallel {
+        /// The operator.
+        name: String,
+        /// Asked for.
+        parallelism: u32,
+        /// Allowed.
+        most: u32,
+    },
+    /// The parallelism of a vertex that the job does not have.
+    #[error("the job has no vertex {vertex}; its vertices are {known}")]
+    UnknownVertex {
+        /// Asked for.
+        vertex: VertexId,
+        /// Those that there are.
+        known: String,
+    },
+    /// A vertex without subtasks.
+    #[error("vertex {0} needs a parallelism of at least 1")]
+    NoSubtasks(VertexId),
 }
 
 /// Plans the job.
@@ -54,9 +78,10 @@ pub fn plan(graph: StreamGraph, options: &PlanOptions) -> Result<JobGraph, PlanE
     let parallelism: Vec<u32> =
         graph.nodes.iter().map(|node| node.parallelism.unwrap_or(options.parallelism).max(1)).collect();
     check(&graph, &parallelism, options)?;
+    let groups = slot_sharing_groups(&graph);
     let graph = Arc::new(graph);
     let heads: Vec<NodeId> =
-        (0..graph.nodes.len()).map(NodeId).filter(|id| !is_chained(&graph, *id, &parallelism, options)).collect();
+        (0..graph.nodes.len()).map(NodeId).filter(|id| !is_chained(&graph, *id, &groups, options)).collect();
     let mut chain_of = vec![0; graph.nodes.len()];
     for id in (0..graph.nodes.len()).map(NodeId) {
         chain_of[id.0] = match heads.iter().position(|head| *head == id) {
@@ -64,28 +89,70 @@ pub fn plan(graph: StreamGraph, options: &PlanOptions) -> Result<JobGraph, PlanE
             None => chain_of[graph.nodes[id.0].inputs[0].from.0],
         };
     }
-    let mut job = JobGraph {
-        name: options.name.clone(),
-        vertices: Vec::new(),
-        edges: Vec::new(),
-        without_uid: without_uid(&graph),
-        transaction_timeout: transaction_timeout(&graph),
-        types: graph.nodes.iter().map(|node| node.output_type).collect(),
-    };
-    for (vertex, head) in heads.iter().enumerate() {
+    let vertex = |(vertex, head): (usize, &NodeId)| {
         let members: Vec<NodeId> = (0..graph.nodes.len()).map(NodeId).filter(|id| chain_of[id.0] == vertex).collect();
-        let plan = chain_plan(&graph, vertex, &members, &chain_of, &parallelism, &mut job.edges);
-        job.vertices.push(JobVertex {
+        let limits = members.iter().filter_map(|id| graph.nodes[id.0].most_subtasks);
+        JobVertex {
             id: VertexId::from_name(&graph.uid(*head).0),
             name: members.iter().map(|id| graph.nodes[id.0].name.as_str()).collect::<Vec<_>>().join(" -> "),
             operators: members.iter().map(|id| graph.uid(*id)).collect(),
             parallelism: parallelism[head.0],
             max_parallelism: options.max_parallelism,
+            most_subtasks: limits.fold(u32::from(options.max_parallelism), u32::min),
+            sets_parallelism: graph.nodes[head.0].parallelism.is_some(),
+            slot_sharing_group: groups[head.0].clone(),
             enumerator: graph.nodes[head.0].enumerator.clone().map(|factory| (graph.uid(*head), factory)),
-            plan: Arc::new(ChainPlan { graph: Arc::clone(&graph), head: *head, members, consumers: plan }),
-        });
-    }
+            plan: Arc::new(ChainPlan { graph: Arc::clone(&graph), head: *head, members, consumers: Vec::new() }),
+        }
+    };
+    let mut job = JobGraph {
+        name: options.name.clone(),
+        vertices: heads.iter().enumerate().map(vertex).collect(),
+        edges: Vec::new(),
+        without_uid: without_uid(&graph),
+        transaction_timeout: transaction_timeout(&graph),
+        types: graph.nodes.iter().map(|node| node.output_type).collect(),
+    };
+    connect(&mut job);
     Ok(job)
+}
+
+impl JobGraph {
+    /// The same job with so many subtasks of these vertices; the others keep theirs. Forward edges between vertices whose
+    /// parallelism differs then deal rows out in turns.
+    ///
+    /// # Errors
+    /// When there is no such vertex, or it cannot have as many subtasks.
+    pub fn with_parallelism(&self, wanted: &BTreeMap<VertexId, u32>) -> Result<Self, PlanError> {
+        let mut job = self.clone();
+        for (id, parallelism) in wanted {
+            let Some(vertex) = job.vertices.iter_mut().find(|vertex| vertex.id == *id) else {
+                let known = self.vertices.iter().map(|vertex| format!("{} ({})", vertex.id, vertex.name));
+                let known = known.collect::<Vec<_>>().join(", ");
+                return Err(PlanError::UnknownVertex { vertex: *id, known });
+            };
+            vertex.parallelism = *parallelism;
+            vertex.check()?;
+        }
+        connect(&mut job);
+        Ok(job)
+    }
+}
+
+impl JobVertex {
+    fn check(&self) -> Result<(), PlanError> {
+        let (name, parallelism) = (self.name.clone(), self.parallelism);
+        if parallelism == 0 {
+            return Err(PlanError::NoSubtasks(self.id));
+        }
+        if parallelism > u32::from(self.max_parallelism) {
+            return Err(PlanError::TooParallel { name, parallelism, max: self.max_parallelism });
+        }
+        if parallelism > self.most_subtasks {
+            return Err(PlanError::NotParallel { name, parallelism, most: self.most_subtasks });
+        }
+        Ok(())
+    }
 }
 
 fn check(graph: &StreamGraph, parallelism: &[u32], options: &PlanOptions) -> Result<(), PlanError> {
@@ -102,19 +169,53 @@ fn check(graph: &StreamGraph, parallelism: &[u32], options: &PlanOptions) -> Res
                 max: options.max_parallelism,
             });
         }
+        let node = &graph.nodes[id.0];
+        if let Some(most) = node.most_subtasks.filter(|most| *most < parallelism[id.0]) {
+            let (name, parallelism) = (node.name.clone(), parallelism[id.0]);
+            return Err(PlanError::NotParallel { name, parallelism, most });
+        }
     }
     Ok(())
 }
 
-/// Whether a node runs in the chain of its input.
-fn is_chained(graph: &StreamGraph, id: NodeId, parallelism: &[u32], options: &PlanOptions) -> bool {
+/// The group of each node: its own, or that of all of its inputs if they have the same, as in Flink.
+fn slot_sharing_groups(graph: &StreamGraph) -> Vec<SlotSharingGroup> {
+    let mut groups: Vec<SlotSharingGroup> = Vec::new();
+    for node in &graph.nodes {
+        let mut inputs = node.inputs.iter().map(|edge| &groups[edge.from.0]);
+        let inherited = inputs.next().filter(|first| inputs.all(|other| other == *first)).cloned();
+        groups.push(node.slot_sharing_group.clone().or(inherited).unwrap_or_default());
+    }
+    groups
+}
+
+/// Whether a node runs in the chain of its input. Both must have the job's parallelism, or set the same themselves: two
+/// that only happen to have the same might not at another.
+fn is_chained(graph: &StreamGraph, id: NodeId, groups: &[SlotSharingGroup], options: &PlanOptions) -> bool {
     let node = &graph.nodes[id.0];
     let [edge] = node.inputs.as_slice() else { return false };
     options.chaining
         && node.chaining
         && matches!(node.kind, NodeKind::Operator | NodeKind::Sink)
         && edge.strategy == ShipStrategy::Forward
-        && parallelism[edge.from.0] == parallelism[id.0]
+        && graph.nodes[edge.from.0].parallelism == node.parallelism
+        && groups[edge.from.0] == groups[id.0]
+}
+
+/// Joins the vertices as their parallelism says.
+fn connect(job: &mut JobGraph) {
+    job.edges.clear();
+    let Some(graph) = job.vertices.first().map(|vertex| Arc::clone(&vertex.plan.graph)) else { return };
+    let mut chain_of = vec![0; graph.nodes.len()];
+    for (index, vertex) in job.vertices.iter().enumerate() {
+        vertex.plan.members.iter().for_each(|member| chain_of[member.0] = index);
+    }
+    let parallelism: Vec<u32> = chain_of.iter().map(|vertex| job.vertices[*vertex].parallelism).collect();
+    for (index, vertex) in job.vertices.iter_mut().enumerate() {
+        let (head, members) = (vertex.plan.head, vertex.plan.members.clone());
+        let consumers = chain_plan(&graph, index, &members, &chain_of, &parallelism, &mut job.edges);
+        vertex.plan = Arc::new(ChainPlan { graph: Arc::clone(&graph), head, members, consumers });
+    }
 }
 
 /// The consumers of every member of a chain, in graph order; edges that leave the chain are added to `edges`.

@@ -1,11 +1,12 @@
 //! The job graph: chains of operators that are deployed together, and the edges between them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::build::ChainPlan;
-use super::stream::{EnumeratorFactory, ShipStrategy};
+use super::stream::{EnumeratorFactory, ShipStrategy, SlotSharingGroup};
 use crate::ids::{OperatorUid, VertexId};
 use crate::ports::PortError;
 use crate::ports::sink::SinkOutput;
@@ -28,7 +29,7 @@ pub struct JobEdge {
     pub input: u8,
     /// How rows choose their channel, `Forward` resolved.
     pub strategy: ShipStrategy,
-    /// Forward, were it not for the parallelism of its two ends: at another they may be one chain.
+    /// Forward, were it not for the parallelism of its two ends: at another, subtask i sends to subtask i only.
     pub by_parallelism: bool,
 }
 
@@ -53,6 +54,12 @@ pub struct JobVertex {
     pub parallelism: u32,
     /// Number of key groups.
     pub max_parallelism: u16,
+    /// Subtasks that it can have at most: one for each key group, fewer when an operator cannot share its work among as many.
+    pub most_subtasks: u32,
+    /// Whether the program says how many subtasks it has: it keeps those when the parallelism of the job changes.
+    pub sets_parallelism: bool,
+    /// Whose slots its subtasks share.
+    pub slot_sharing_group: SlotSharingGroup,
     /// Makes the enumerator, if it reads a source: the uid of the source and the factory.
     pub enumerator: Option<(OperatorUid, Arc<dyn EnumeratorFactory>)>,
     /// Makes the operators of a subtask.
@@ -122,10 +129,32 @@ impl JobGraph {
         nodes.filter_map(|node| node.factory.output())
     }
 
-    /// The greatest parallelism: the slots that the job needs.
+    /// The greatest parallelism of a vertex.
     #[must_use]
     pub fn parallelism(&self) -> u32 {
         self.vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(1)
+    }
+
+    /// The slots that the job needs: of each slot sharing group as many as its widest vertex has subtasks.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.slot_sharing_groups().values().map(|group| widest(group)).fold(0, u32::saturating_add)
+    }
+
+    /// The vertices of each slot sharing group, in topological order.
+    #[must_use]
+    pub fn slot_sharing_groups(&self) -> BTreeMap<&SlotSharingGroup, Vec<&JobVertex>> {
+        let mut groups: BTreeMap<&SlotSharingGroup, Vec<&JobVertex>> = BTreeMap::new();
+        for vertex in &self.vertices {
+            groups.entry(&vertex.slot_sharing_group).or_default().push(vertex);
+        }
+        groups
+    }
+
+    /// How many subtasks each vertex has.
+    #[must_use]
+    pub fn parallelism_by_vertex(&self) -> BTreeMap<VertexId, u32> {
+        self.vertices.iter().map(|vertex| (vertex.id, vertex.parallelism)).collect()
     }
 
     /// Whether every source ends by itself.
@@ -136,6 +165,12 @@ impl JobGraph {
             .filter_map(|vertex| vertex.enumerator.as_ref())
             .all(|(_, enumerator)| enumerator.is_bounded())
     }
+}
+
+/// The parallelism of the widest of some vertices.
+#[must_use]
+pub fn widest(vertices: &[&JobVertex]) -> u32 {
+    vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -157,6 +192,9 @@ impl JobGraph {
             operators: vec![OperatorUid(format!("v{index}"))],
             parallelism: *parallelism,
             max_parallelism: 128,
+            most_subtasks: 128,
+            sets_parallelism: false,
+            slot_sharing_group: SlotSharingGroup::default(),
             enumerator: None,
             plan: Arc::clone(&plan),
         };

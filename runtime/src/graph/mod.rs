@@ -9,4 +9,4 @@ pub mod stream;
 
 pub use job::{JobEdge, JobGraph, JobVertex};
 pub use regions::{FailoverStrategy, Regions};
-pub use stream::{NodeId, StreamGraph};
+pub use stream::{NodeId, SlotSharingGroup, StreamGraph};

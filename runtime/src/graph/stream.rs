@@ -4,6 +4,8 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::{Batch, BatchLimit, Data};
 use crate::chain::context::RestoredOperator;
 use crate::chain::head::ChainHead;
@@ -11,7 +13,7 @@ use crate::chain::map::FanOut;
 use crate::chain::output::{SideBuffer, TypedSide};
 use crate::chain::{ChainContext, Downstream, OperatorSlot};
 use crate::exchange::Outlet;
-use crate::ids::OperatorUid;
+use crate::ids::{OperatorUid, SlotSharingGroupId};
 use crate::ports::PortError;
 use crate::ports::sink::SinkOutput;
 use crate::ports::source::SplitEnumerator;
@@ -21,6 +23,25 @@ use crate::state::schema::StateSchema;
 /// Position of a node in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub usize);
+
+/// Whose subtasks share slots: one of each vertex of the group fits into a slot. Vertices of different groups share none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SlotSharingGroup(pub String);
+
+impl SlotSharingGroup {
+    /// How REST tells it from others.
+    #[must_use]
+    pub fn id(&self) -> SlotSharingGroupId {
+        SlotSharingGroupId::from_name(&self.0)
+    }
+}
+
+impl Default for SlotSharingGroup {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
 
 /// How rows of an edge choose their channel; the names are those of Flink's plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +250,10 @@ pub struct StreamNode {
     pub uid: Option<String>,
     /// Given by the user; otherwise the job's.
     pub parallelism: Option<u32>,
+    /// Subtasks that it can share its work among at most; as many as there are without.
+    pub most_subtasks: Option<u32>,
+    /// Given by the user; otherwise that of its inputs.
+    pub slot_sharing_group: Option<SlotSharingGroup>,
     /// What it is.
     pub kind: NodeKind,
     /// Whether it keeps state that a restore looks for by uid.

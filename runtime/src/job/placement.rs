@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::graph::{JobGraph, JobVertex};
+use crate::graph::{JobGraph, JobVertex, job};
 use crate::ids::{NodeId, SubtaskId, SubtaskIndex, VertexId};
 use crate::key_group::key_group_range;
 
@@ -34,7 +34,7 @@ pub enum LoadBalance {
     "the job needs {needed} slots, {free} are free: start more task managers, give them more slots (taskmanager.numberOfTaskSlots), or run it with a lower parallelism"
 )]
 pub struct TooFewSlots {
-    /// Subtasks of the widest vertex.
+    /// Subtasks of the widest vertex, over all slot sharing groups.
     pub needed: u32,
     /// What is on offer.
     pub free: u32,
@@ -43,9 +43,9 @@ pub struct TooFewSlots {
 /// Where subtasks run, or ran.
 pub type Places = BTreeMap<SubtaskId, NodeId>;
 
-/// Places all subtasks. The subtasks of a slot are one of each vertex, so a job takes as many slots as its widest vertex has
-/// subtasks, and a forward edge stays on its node. A subtask goes where it ran `before`, or else where most of its key groups
-/// were, as long as that node has slots: there is its local state.
+/// Places all subtasks. The subtasks of a slot are one of each vertex of a slot sharing group, so a group takes as many slots
+/// as its widest vertex has subtasks, and a forward edge within it stays on its node. A subtask goes where it ran `before`, or
+/// else where most of its key groups were, as long as that node has slots: there is its local state.
 ///
 /// # Errors
 /// When there are too few slots.
@@ -55,25 +55,31 @@ pub fn place(
     before: &Places,
     balance: LoadBalance,
 ) -> Result<Places, TooFewSlots> {
-    let needed = graph.parallelism();
-    let columns = columns(graph);
-    let widest: Vec<&JobVertex> = graph.vertices.iter().filter(|vertex| vertex.parallelism == needed).collect();
-    let mut slots = Slots::take(&widest, needed, offers, before, balance)?;
-    for column in columns {
-        slots.place(&column, before, balance);
+    let groups = graph.slot_sharing_groups();
+    let widest = groups.values().map(|group| Widest::of(group)).collect::<Vec<_>>();
+    let mut slots = Slots::take(&widest, offers, before, balance)?;
+    for group in groups.values() {
+        let rest = slots.nodes.split_off(job::widest(group) as usize);
+        for column in columns(graph, group) {
+            slots.place(&column, before, balance);
+        }
+        slots.nodes = rest;
     }
     Ok(slots.places)
 }
 
-/// Vertices whose subtasks of one index stay together, joined by forward edges; the widest first.
-fn columns(graph: &JobGraph) -> Vec<Vec<&JobVertex>> {
-    let mut column: Vec<usize> = (0..graph.vertices.len()).collect();
+/// Vertices of a group whose subtasks of one index stay together, joined by forward edges; the widest first.
+fn columns<'a>(graph: &JobGraph, group: &[&'a JobVertex]) -> Vec<Vec<&'a JobVertex>> {
+    let mut column: Vec<usize> = (0..group.len()).collect();
+    let position = |vertex: usize| group.iter().position(|member| member.id == graph.vertices[vertex].id);
     for edge in graph.edges.iter().filter(|edge| edge.is_pointwise()) {
-        let (one, other) = (column[edge.source], column[edge.target]);
-        column.iter_mut().filter(|column| **column == one.max(other)).for_each(|column| *column = one.min(other));
+        if let (Some(source), Some(target)) = (position(edge.source), position(edge.target)) {
+            let (one, other) = (column[source], column[target]);
+            column.iter_mut().filter(|column| **column == one.max(other)).for_each(|column| *column = one.min(other));
+        }
     }
     let mut columns: BTreeMap<usize, Vec<&JobVertex>> = BTreeMap::new();
-    for (vertex, column) in graph.vertices.iter().zip(column) {
+    for (vertex, column) in group.iter().zip(column) {
         columns.entry(column).or_default().push(vertex);
     }
     let mut columns: Vec<_> = columns.into_values().collect();
@@ -81,17 +87,31 @@ fn columns(graph: &JobGraph) -> Vec<Vec<&JobVertex>> {
     columns
 }
 
-/// The slots of a job on their nodes, and what is in them so far.
+/// The widest vertices of a slot sharing group: each of its slots has one subtask of them.
+struct Widest<'a> {
+    vertices: Vec<&'a JobVertex>,
+    parallelism: u32,
+}
+
+impl<'a> Widest<'a> {
+    fn of(group: &[&'a JobVertex]) -> Self {
+        let parallelism = job::widest(group);
+        let vertices = group.iter().copied().filter(|vertex| vertex.parallelism == parallelism).collect();
+        Self { vertices, parallelism }
+    }
+}
+
+/// The slots of a job on their nodes, group by group, and what is in them so far.
 struct Slots {
+    /// Of the groups that are not placed yet.
     nodes: Vec<NodeId>,
     places: Places,
 }
 
 impl Slots {
-    /// Slot i is for subtask i of the widest vertices.
+    /// Slot i of a group is for subtask i of its widest vertices.
     fn take(
-        widest: &[&JobVertex],
-        needed: u32,
+        groups: &[Widest<'_>],
         offers: &[SlotOffer],
         before: &Places,
         balance: LoadBalance,
@@ -100,16 +120,22 @@ impl Slots {
         for offer in offers {
             *free.entry(&offer.node).or_default() += offer.slots;
         }
-        let mut slots: Vec<Option<NodeId>> = vec![None; needed as usize];
-        for (_, slot, node) in by_locality(widest, before) {
-            let left = free.get_mut(node).filter(|left| **left > 0);
-            if let (Some(left), None) = (left, &slots[slot]) {
-                *left -= 1;
-                slots[slot] = Some(node.clone());
+        let mut slots: Vec<Option<NodeId>> = Vec::new();
+        // Whoever can stay takes its slot before anybody else takes one.
+        for group in groups {
+            let mut own: Vec<Option<NodeId>> = vec![None; group.parallelism as usize];
+            for (_, slot, node) in by_locality(&group.vertices, before) {
+                let left = free.get_mut(node).filter(|left| **left > 0);
+                if let (Some(left), None) = (left, &own[slot]) {
+                    *left -= 1;
+                    own[slot] = Some(node.clone());
+                }
             }
+            slots.append(&mut own);
         }
         let left: Vec<SlotOffer> =
             free.into_iter().map(|(node, slots)| SlotOffer { node: node.clone(), slots }).collect();
+        let needed = slots.len() as u32;
         let kept = slots.iter().flatten().count() as u32;
         let others = take_slots(&left, needed - kept, balance)
             .map_err(|TooFewSlots { free, .. }| TooFewSlots { needed, free: free + kept })?;
@@ -118,7 +144,7 @@ impl Slots {
         Ok(Self { nodes, places: Places::new() })
     }
 
-    /// Puts each subtask of a column into a slot of its own.
+    /// Puts each subtask of a column into a slot of its own of the group that is placed now.
     fn place(&mut self, column: &[&JobVertex], before: &Places, balance: LoadBalance) {
         let (parallelism, first) = (column[0].parallelism, column[0].id);
         let is_widest = parallelism as usize == self.nodes.len();

@@ -1,6 +1,7 @@
 //! Slots are shared out as told, and whoever can stay stays.
 
 use super::*;
+use crate::graph::SlotSharingGroup;
 use crate::graph::stream::ShipStrategy;
 
 fn offers(slots: &[u32]) -> Vec<SlotOffer> {
@@ -146,4 +147,31 @@ fn who_can_stay_is_not_moved_for_the_state_of_others_that_have_to() {
     let after = places(&graph, &[2, 2], &before, LoadBalance::Slots);
     let nodes = [&graph.vertices[0], &graph.vertices[1]].map(|vertex| nodes_of(&after, vertex));
     assert_eq!(nodes, [["0", "1"], ["0", "1"]], "all state of the second was on node 0");
+}
+
+#[test]
+fn slot_sharing_groups_share_no_slot_and_each_takes_as_many_as_its_widest_vertex_has_subtasks() {
+    let edges = [(0, 1, ShipStrategy::Forward), (1, 2, ShipStrategy::Hash), (2, 3, ShipStrategy::Forward)];
+    let mut graph = JobGraph::of_shape(&[4, 4, 4, 4], &edges);
+    assert_eq!(graph.slots(), 4);
+    graph.vertices[1].slot_sharing_group = SlotSharingGroup("heavy".to_owned());
+    graph.vertices[2].slot_sharing_group = SlotSharingGroup("heavy".to_owned());
+    assert_eq!(graph.slots(), 8);
+    let error = place(&graph, &offers(&[4, 3]), &Places::new(), LoadBalance::Slots).expect_err("too few");
+    assert_eq!(error, TooFewSlots { needed: 8, free: 7 });
+    // Of five nodes with one slot each and one with three, every slot has at most one subtask of each vertex of one group.
+    let slots = [1, 1, 1, 1, 1, 3];
+    let all = places(&graph, &slots, &Places::new(), LoadBalance::Slots);
+    for (node, slots) in slots.iter().enumerate() {
+        let here = |vertex: usize| {
+            nodes_of(&all, &graph.vertices[vertex]).iter().filter(|name| **name == node.to_string()).count()
+        };
+        assert_eq!((here(0), here(1)), (here(3), here(2)), "one group");
+        assert_eq!(here(0) + here(1), *slots as usize, "two groups");
+    }
+    // Of a lost node only its own subtasks move.
+    let after = places(&graph, &[1, 1, 1, 1, 0, 3, 1], &all, LoadBalance::Slots);
+    for (id, node) in &all {
+        assert_eq!(after[id].0, if node.0 == "n4" { "n6" } else { &node.0 }, "{id}");
+    }
 }

@@ -1,6 +1,6 @@
-//! Who has which slots: nodes come and go with theirs, jobs claim as many as their widest vertex has subtasks. A job gets
-//! all that it lacks or nothing, so that two jobs never wait for each other's halves; or what there is, where jobs run with
-//! less. Fed by the dispatcher.
+//! Who has which slots: nodes come and go with theirs, jobs claim as many as they want and no less than they need. A job gets
+//! all that it wants, or what there is; nothing as long as that is less than it needs, so that two jobs never wait for each
+//! other's halves. Fed by the dispatcher.
 //!
 //! Invariant: no node has given more slots than it has, and none is given twice.
 
@@ -23,6 +23,8 @@ pub struct Grant {
 #[derive(Clone, Debug)]
 struct Claim {
     job: JobId,
+    /// Without so many it does not run.
+    needed: u32,
     wanted: u32,
     held: BTreeMap<NodeId, u32>,
 }
@@ -34,8 +36,6 @@ pub struct SlotPool {
     /// In the order in which the jobs came: the first is served first.
     claims: Vec<Claim>,
     balance: LoadBalance,
-    /// Whether a job gets what there is when that is less than it lacks.
-    partial: bool,
 }
 
 impl SlotPool {
@@ -43,12 +43,6 @@ impl SlotPool {
     #[must_use]
     pub fn new(balance: LoadBalance) -> Self {
         Self { balance, ..Self::default() }
-    }
-
-    /// A job gets what there is, also when that is less than it lacks: for jobs that run with less.
-    #[must_use]
-    pub fn giving_parts(self) -> Self {
-        Self { partial: true, ..self }
     }
 
     /// A node is there with its slots, which one process never changes. It takes the place of an older process, whose slots nobody has any more.
@@ -75,15 +69,16 @@ impl SlotPool {
         }
     }
 
-    /// A job wants so many slots; what it has beyond that it gives back, from the nodes where it has most.
-    pub fn claim(&mut self, job: JobId, wanted: u32) -> Vec<Grant> {
+    /// A job wants so many slots, and needs some of them to run at all; what it has beyond that it gives back, from the nodes
+    /// where it has most.
+    pub fn claim(&mut self, job: JobId, needed: u32, wanted: u32) -> Vec<Grant> {
         let mut grants = match self.claims.iter().position(|claim| claim.job == job) {
             Some(index) => {
-                self.claims[index].wanted = wanted;
+                (self.claims[index].needed, self.claims[index].wanted) = (needed, wanted);
                 self.shrink(index)
             }
             None => {
-                self.claims.push(Claim { job, wanted, held: BTreeMap::new() });
+                self.claims.push(Claim { job, needed, wanted, held: BTreeMap::new() });
                 Vec::new()
             }
         };
@@ -136,7 +131,8 @@ impl SlotPool {
         self.nodes.iter().map(|(node, (process, slots))| (process, *slots, self.free(node)))
     }
 
-    /// Gives every job what it lacks, if that much is free.
+    /// Gives every job what it lacks, or what there is if it can run with that. What a job has it keeps, also when it lost too
+    /// much to run: some of its regions may go on there.
     fn fill(&mut self) -> Vec<Grant> {
         let mut grants = Vec::new();
         for index in 0..self.claims.len() {
@@ -145,7 +141,7 @@ impl SlotPool {
             let offer = |node: &NodeId| SlotOffer { node: node.clone(), slots: self.free(node) };
             let offers: Vec<SlotOffer> = self.nodes.keys().map(offer).collect();
             let free: u32 = offers.iter().map(|offer| offer.slots).sum();
-            let missing = if self.partial { missing.min(free) } else { missing };
+            let missing = if held + free >= self.claims[index].needed { missing.min(free) } else { 0 };
             let Ok(taken) = take_slots(&offers, missing, self.balance) else { continue };
             let mut touched: Vec<NodeId> = taken.clone();
             touched.dedup();
@@ -181,11 +177,11 @@ mod tests {
     #[test]
     fn a_job_gets_all_that_it_wants_or_waits() {
         let mut pool = SlotPool::new(LoadBalance::Slots);
-        assert_eq!(pool.claim(job("one"), 3), []);
+        assert_eq!(pool.claim(job("one"), 3, 3), []);
         assert_eq!(pool.join(process("a", 1), 2), []);
         assert_eq!(pool.free(&NodeId("a".to_owned())), 2, "nothing is held while it waits");
         assert_eq!(pool.join(process("b", 1), 2), [grant("one", process("a", 1), 2), grant("one", process("b", 1), 1)]);
-        assert_eq!(pool.claim(job("two"), 2), []);
+        assert_eq!(pool.claim(job("two"), 2, 2), []);
         assert_eq!(pool.release(job("one")), [grant("two", process("a", 1), 1), grant("two", process("b", 1), 1)]);
     }
 
@@ -194,9 +190,9 @@ mod tests {
         let mut pool = SlotPool::new(LoadBalance::Slots);
         pool.join(process("a", 1), 2);
         pool.join(process("b", 1), 2);
-        pool.claim(job("one"), 2);
+        pool.claim(job("one"), 2, 2);
         assert_eq!(pool.lose(&process("b", 1)), [grant("one", process("a", 1), 2)]);
-        assert_eq!(pool.claim(job("two"), 1), []);
+        assert_eq!(pool.claim(job("two"), 1, 1), []);
         assert_eq!(pool.join(process("b", 2), 1), [grant("two", process("b", 2), 1)]);
         assert_eq!(pool.lose(&process("b", 1)), [], "that one was lost before");
         assert_eq!(pool.join(process("b", 3), 1), [grant("two", process("b", 3), 1)], "a restart nobody noticed");
@@ -204,12 +200,29 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_with_less_gets_what_there_is_and_the_rest_when_it_comes() {
-        let mut pool = SlotPool::new(LoadBalance::Slots).giving_parts();
+        let mut pool = SlotPool::new(LoadBalance::Slots);
         assert_eq!(pool.join(process("a", 1), 2), []);
-        assert_eq!(pool.claim(job("one"), 3), [grant("one", process("a", 1), 2)]);
-        assert_eq!(pool.claim(job("two"), 1), [], "the first is served first");
+        assert_eq!(pool.claim(job("one"), 1, 3), [grant("one", process("a", 1), 2)]);
+        assert_eq!(pool.claim(job("two"), 1, 1), [], "the first is served first");
         assert_eq!(pool.join(process("b", 1), 2), [grant("one", process("b", 1), 1), grant("two", process("b", 1), 1)]);
         assert_eq!((pool.held(job("one")), pool.held(job("two"))), (3, 1));
+    }
+
+    #[test]
+    fn a_job_gets_no_slots_while_there_are_fewer_than_it_needs_and_then_what_there_is() {
+        let mut pool = SlotPool::new(LoadBalance::Slots);
+        assert_eq!(pool.join(process("a", 1), 2), []);
+        assert_eq!(pool.claim(job("one"), 3, 5), []);
+        assert_eq!(
+            pool.claim(job("two"), 1, 1),
+            [grant("two", process("a", 1), 1)],
+            "nothing is held back for the first"
+        );
+        assert_eq!(pool.join(process("b", 1), 3), [grant("one", process("a", 1), 1), grant("one", process("b", 1), 3)]);
+        pool.lose(&process("b", 1));
+        assert_eq!((pool.held(job("one")), pool.held(job("two"))), (1, 1), "what it has it keeps");
+        assert_eq!(pool.join(process("c", 1), 1), [], "not enough");
+        assert_eq!(pool.join(process("d", 1), 1), [grant("one", process("c", 1), 1), grant("one", process("d", 1), 1)]);
     }
 
     #[test]
@@ -217,9 +230,9 @@ mod tests {
         let mut pool = SlotPool::new(LoadBalance::Slots);
         pool.join(process("a", 1), 2);
         pool.join(process("b", 1), 2);
-        pool.claim(job("one"), 4);
-        pool.claim(job("two"), 1);
-        let grants = pool.claim(job("one"), 2);
+        pool.claim(job("one"), 4, 4);
+        pool.claim(job("two"), 1, 1);
+        let grants = pool.claim(job("one"), 2, 2);
         assert_eq!(
             grants,
             [grant("one", process("a", 1), 1), grant("one", process("b", 1), 1), grant("two", process("a", 1), 1)]
@@ -238,7 +251,10 @@ mod tests {
             match what {
                 0 => drop(pool.join(process(node, (random >> 50) % 3), 1 + (random >> 55) as u32 % 4)),
                 1 => drop(pool.lose(&process(node, (random >> 50) % 3))),
-                2 => drop(pool.claim(job(name), 1 + (random >> 55) as u32 % 5)),
+                2 => {
+                    let needed = 1 + (random >> 52) as u32 % 3;
+                    drop(pool.claim(job(name), needed, needed + (random >> 55) as u32 % 3));
+                }
                 _ => drop(pool.release(job(name))),
             }
             // `free` asserts the invariant.

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 
+use millstream_actors::dispatcher::Wanted;
 use millstream_runtime::ids::VertexId;
+use millstream_runtime::job::{ParallelismBounds, Requirements};
 
 use super::App;
-use crate::api::ParallelismBounds;
 use crate::exchange::{Empty, Failure, Outcome, Parameters, ok, read};
 
 /// By vertex, as Flink writes it.
@@ -36,18 +37,18 @@ pub(super) async fn requirements(app: App, parameters: Parameters) -> Outcome {
     ok(&told.into_iter().map(requirement).collect::<Body>())
 }
 
+/// Flink's clients name all vertices. With the query `parallelism`, which is ours, all those have it of which the program does
+/// not set it, except the vertices that are named.
 pub(super) async fn require(app: App, parameters: Parameters, body: Bytes) -> Outcome {
     let job = parameters.job()?;
-    let mut wanted = BTreeMap::new();
+    let parallelism = parameters.number("parallelism")?.map(u32::try_from).transpose();
+    let parallelism = parallelism.map_err(|_| Failure::bad_request("the parallelism is too large"))?;
+    let mut vertices = BTreeMap::new();
     for (vertex, Requirement { parallelism: Bounds { lower_bound, upper_bound } }) in read::<Body>(&body)? {
-        if lower_bound == 0 || upper_bound < lower_bound {
-            return Err(Failure::bad_request(format!(
-                "vertex {vertex} cannot have {lower_bound} to {upper_bound} subtasks: 1 at least, and no more at least than at most"
-            )));
-        }
-        let id: VertexId = vertex.parse().map_err(Failure::bad_request)?;
-        wanted.insert(id, ParallelismBounds { lower: lower_bound, upper: upper_bound });
+        let vertex: VertexId = vertex.parse().map_err(Failure::bad_request)?;
+        let bounds = ParallelismBounds { lower: lower_bound, upper: upper_bound }.checked(vertex);
+        vertices.insert(vertex, bounds.map_err(|error| Failure::bad_request(error.to_string()))?);
     }
-    app.api.require_resources(job, wanted).await?;
+    app.api.require_resources(job, Wanted { parallelism, vertices: Requirements(vertices) }).await?;
     ok(&Empty {})
 }

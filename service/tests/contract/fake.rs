@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use millstream_actors::dispatcher::Wanted;
 use millstream_actors::view::checkpoint::{
     CheckpointConfigView, CheckpointCounts, CheckpointStatisticsView, CheckpointView, CompletedSubtaskView,
     Externalization, RestoredCheckpoint, SubtaskCheckpointView, TaskCheckpointView, TaskSummary,
@@ -12,10 +13,10 @@ use millstream_actors::view::cluster::{ClusterOverview, ConfigEntry, TaskManager
 use millstream_actors::view::job::*;
 use millstream_actors::view::observation::{BackpressureView, ExceptionEntry, ExceptionHistory, ExceptionsView};
 use millstream_actors::view::operation::TriggerId;
+use millstream_runtime::graph::SlotSharingGroup;
 use millstream_runtime::ids::{CheckpointId, JobId, SubtaskId, VertexId};
-use millstream_service::api::{
-    Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf, ParallelismBounds, Program, RunRequest,
-};
+use millstream_runtime::job::ParallelismBounds;
+use millstream_service::api::{Answer, ApiError, CheckpointKind, ClusterApi, MetricsOf, Program, RunRequest};
 use tokio::sync::Semaphore;
 
 pub const RUNNING: JobId = JobId([0xaa; 16]);
@@ -76,6 +77,7 @@ fn subtask(index: u32) -> SubtaskView {
 fn vertices() -> Vec<VertexView> {
     let vertex = |id, name: &str, parallelism| VertexView {
         id,
+        slot_sharing_group_id: SlotSharingGroup::default().id(),
         name: name.to_string(),
         max_parallelism: 128,
         parallelism,
@@ -277,8 +279,8 @@ impl ClusterApi for FakeCluster {
         now(known(job).map(|_| vertices().into_iter().map(bounds).collect()))
     }
 
-    fn require_resources(&self, job: JobId, wanted: BTreeMap<VertexId, ParallelismBounds>) -> Answer<'_, ()> {
-        self.call(format!("require {job} {wanted:?}"));
+    fn require_resources(&self, job: JobId, wanted: Wanted) -> Answer<'_, ()> {
+        self.call(format!("require {job} {:?} {:?}", wanted.parallelism, wanted.vertices));
         now(known(job).map(drop))
     }
 

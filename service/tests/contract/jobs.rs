@@ -276,11 +276,16 @@ async fn resource_requirements_are_shown_and_set_by_vertex() {
     let wanted = json!({&source: bounds(2, 4), &sink: bounds(1, 3)}).to_string();
     let answer = rest.request("PUT", &path, &wanted).await;
     assert_eq!((answer.status, answer.json()), (200, json!({})));
-    let expected = format!(
-        "require {} {{{source}: ParallelismBounds {{ lower: 2, upper: 4 }}, {sink}: ParallelismBounds {{ lower: 1, upper: 3 }}}}",
-        running()
-    );
-    assert_eq!(rest.cluster.calls.lock().unwrap().clone(), [expected]);
+    let some = json!({&sink: bounds(1, 3)}).to_string();
+    assert_eq!(rest.request("PUT", &format!("{path}?parallelism=4"), &some).await.status, 200);
+    let sink_bounds = format!("{sink}: ParallelismBounds {{ lower: 1, upper: 3 }}");
+    let source_bounds = format!("{source}: ParallelismBounds {{ lower: 2, upper: 4 }}");
+    let expected = [
+        format!("require {} None Requirements({{{source_bounds}, {sink_bounds}}})", running()),
+        format!("require {} Some(4) Requirements({{{sink_bounds}}})", running()),
+    ];
+    assert_eq!(rest.cluster.calls.lock().unwrap().clone(), expected);
+    rest.request("PUT", &format!("{path}?parallelism=many"), "{}").await.assert_error(400, "parallelism");
     for (lower, upper) in [(0, 1), (3, 2)] {
         let wanted = json!({&source: bounds(lower, upper)}).to_string();
         rest.request("PUT", &path, &wanted).await.assert_error(400, &format!("{lower} to {upper} subtasks"));

@@ -15,7 +15,7 @@ use millstream_actors::task_manager::{self, Cancellation, TaskManagerArguments};
 use millstream_actors::world::{Stopwatch, World};
 use millstream_cluster::{Authority, Certificates, Identity, LinkEvents, Links, NetSeed, Options, Setup};
 use millstream_runtime::ids::{NodeId, NodeIncarnation, NodeProcess};
-use millstream_runtime::job::JobStatus;
+use millstream_runtime::job::{JobStatus, adaptive};
 use millstream_runtime::membership;
 use millstream_runtime::state::memory::StateMemory;
 use millstream_state::failpoint::Failpoints;
@@ -38,8 +38,8 @@ const PORT: u16 = 7_000;
 const LEASE_MS: u64 = 1_000;
 /// How often a leader's jobs are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long fewer slots than wanted must stay the same.
-const STABILIZATION: Duration = Duration::from_millis(500);
+/// How long a job waits for more slots than those it could make do with.
+const STABILIZATION_MS: i64 = 500;
 
 /// A host, and everything that outlives its process.
 #[derive(Clone)]
@@ -176,6 +176,14 @@ impl Process {
     fn candidate(&self) -> Candidate {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.world.seed.to_be_bytes());
+        let Scheduling { adaptive, balance, .. } = Scheduling::default();
+        let adaptive = adaptive::Options {
+            // Hosts are down for longer than that, but always come back.
+            resource_wait_ms: None,
+            submission_stabilization_ms: STABILIZATION_MS,
+            executing_stabilization_ms: STABILIZATION_MS,
+            ..adaptive
+        };
         Candidate {
             leader: Leader { node: self.process.node.clone(), rest: String::new() },
             nonce: WriterNonce(nonce),
@@ -184,11 +192,7 @@ impl Process {
             world: self.world.clone(),
             stopwatch: self.stopwatch,
             submissions: Arc::new(self.site.counting.clone()),
-            scheduling: Scheduling {
-                mode: self.site.plan.scheduling_mode(),
-                stabilization: STABILIZATION,
-                ..Scheduling::default()
-            },
+            scheduling: Scheduling { mode: self.site.plan.scheduling_mode(), adaptive, balance },
         }
     }
 }

@@ -48,8 +48,8 @@ impl Counting {
     /// What is recorded of it when it is submitted.
     #[must_use]
     pub fn record(&self) -> JobRecord {
-        let record = JobRecord { name: NAME.to_owned(), ..JobRecord::default() };
-        self.rescaled(&record, self.plan.parallelism())
+        let configuration = BTreeMap::from([(PARALLELISM.to_owned(), self.plan.parallelism().to_string())]);
+        JobRecord { name: NAME.to_owned(), configuration, ..JobRecord::default() }
     }
 
     fn options(&self) -> LaunchOptions {
@@ -91,19 +91,14 @@ impl Programs for Counting {
         };
         let options = PlanOptions { name: NAME.to_owned(), parallelism, max_parallelism: 16, chaining: true };
         let graph = plan(env.take_graph(), &options).map_err(|error| PortError::fix_input(error.to_string()))?;
-        Ok(Arc::new(graph))
+        let graph = graph.with_parallelism(&record.parallelism);
+        graph.map(Arc::new).map_err(|error| PortError::fix_input(error.to_string()))
     }
 }
 
 impl Submissions for Counting {
     fn submission(&self, record: &JobRecord) -> Result<Submission, PortError> {
         Ok(Submission { record: record.clone(), graph: self.graph(record)?, options: self.options() })
-    }
-
-    fn rescaled(&self, record: &JobRecord, parallelism: u32) -> JobRecord {
-        let mut rescaled = record.clone();
-        rescaled.configuration.insert(PARALLELISM.to_owned(), parallelism.to_string());
-        rescaled
     }
 }
 

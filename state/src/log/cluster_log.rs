@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_runtime::ids::{Epoch, JobId, NodeId};
+use millstream_runtime::job::{Parallelism, Requirements};
 use millstream_runtime::ports::PortError;
 use millstream_runtime::ports::store::BlobStore;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,13 @@ pub struct JobRecord {
     pub configuration: BTreeMap<String, String>,
     /// When it was submitted, milliseconds since the epoch, for users.
     pub submitted_ms: i64,
+    /// How many subtasks vertices may have, where a user has set it.
+    #[serde(default)]
+    pub requirements: Requirements,
+    /// How many subtasks vertices have where the job runs, if not as many as the program says. A cluster's log has none: the
+    /// slots decide.
+    #[serde(default)]
+    pub parallelism: Parallelism,
 }
 
 /// What is recorded.
@@ -53,7 +61,7 @@ pub enum ClusterRecord {
         /// What it is made from.
         record: Box<JobRecord>,
     },
-    /// A job is to run at another parallelism: it is made from this from here on.
+    /// A job may have another parallelism: it is made from this from here on.
     Rescaled {
         /// The job.
         job: JobId,

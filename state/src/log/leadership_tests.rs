@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_runtime::ids::{AttemptId, AttemptNumber, Epoch, JobId, NodeId};
+use millstream_runtime::ids::{AttemptId, AttemptNumber, Epoch, JobId, NodeId, VertexId};
+use millstream_runtime::job::{ParallelismBounds, Requirements};
 use millstream_runtime::ports::store::BlobStore;
 
 use super::beacon::{Beacon, Standby, Watched, rewrite_interval_ms};
@@ -37,6 +38,7 @@ fn job_record() -> JobRecord {
         parameters: vec![("output".to_string(), Some("out".to_string())), ("watch".to_string(), None)],
         configuration: BTreeMap::from([("parallelism.default".to_string(), "2".to_string())]),
         submitted_ms: 1_000,
+        ..JobRecord::default()
     }
 }
 
@@ -234,6 +236,18 @@ fn the_check_finds_what_it_looks_for() {
     assert!(check(&[slot(1, 1), slot(1, 2)], &[]).expect_err("found").contains("two writers"));
     assert!(check(&[slot(1, 1)], &[claim(0, b"other")]).expect_err("found").contains("slot 0"));
     assert!(check(&[slot(1, 1)], &[claim(1, &[1, 1])]).expect_err("found").contains("slot 1"));
+}
+
+#[test]
+fn a_record_of_an_earlier_build_is_read_without_what_that_did_not_have() {
+    let JobRecord { artefact, name, parameters, configuration, submitted_ms, .. } = job_record();
+    let earlier = rmp_serde::to_vec(&(artefact, name, parameters, configuration, submitted_ms)).expect("plain data");
+    assert_eq!(rmp_serde::from_slice::<JobRecord>(&earlier).expect("read"), job_record());
+    let bounds = ParallelismBounds { lower: 1, upper: 4 };
+    let requirements = Requirements(BTreeMap::from([(VertexId::from_name("v"), bounds)]));
+    let record = JobRecord { requirements, ..job_record() };
+    let written = rmp_serde::to_vec(&record).expect("plain data");
+    assert_eq!(rmp_serde::from_slice::<JobRecord>(&written).expect("read"), record);
 }
 
 #[test]

@@ -96,3 +96,86 @@ fn settings_reach_the_plan() {
     assert_eq!(chains, ["numbers x1", "first second out x2", "alone x2", "behind x1", "Discard x2"]);
     assert_eq!(job.vertices[1].name, "First -> Map -> Out");
 }
+
+fn planned(env: &Environment) -> millstream_runtime::graph::JobGraph {
+    let options = millstream_runtime::graph::chaining::PlanOptions {
+        name: "plan".into(),
+        parallelism: env.parallelism(),
+        max_parallelism: 8,
+        chaining: true,
+    };
+    millstream_runtime::graph::chaining::plan(env.take_graph(), &options).unwrap()
+}
+
+#[test]
+fn a_job_has_the_same_vertices_at_every_parallelism_and_each_may_have_its_own() {
+    let job = |parallelism| {
+        let env = environment(parallelism);
+        let rows = env.from_collection("rows", vec![1_u64, 2]).uid("rows").map(|n| n).uid("map");
+        rows.map(|n| n)
+            .uid("two")
+            .set_parallelism(2)
+            .map(|n| n)
+            .uid("also two")
+            .set_parallelism(2)
+            .discard()
+            .uid("end");
+        planned(&env)
+    };
+    let ids = |job: &millstream_runtime::graph::JobGraph| job.vertices.iter().map(|v| v.id).collect::<Vec<_>>();
+    let job_of_two = job(2);
+    for parallelism in 1..=3 {
+        let job = job(parallelism);
+        assert_eq!(ids(&job), ids(&job_of_two));
+        assert_eq!(job.vertices.iter().map(|v| v.operators.len()).collect::<Vec<_>>(), [1, 1, 2, 1]);
+        assert_eq!(
+            job.vertices.iter().map(|v| v.parallelism).collect::<Vec<_>>(),
+            [1, parallelism, 2, parallelism],
+            "what the program sets stays"
+        );
+    }
+    let [rows, map, two, _] = ids(&job_of_two)[..] else { panic!("four vertices") };
+    let strategies = |job: &millstream_runtime::graph::JobGraph| {
+        job.edges.iter().map(|edge| edge.strategy.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(strategies(&job_of_two), ["REBALANCE", "FORWARD", "FORWARD"]);
+    let changed = job_of_two.with_parallelism(&[(map, 1), (two, 3)].into()).unwrap();
+    assert_eq!(changed.vertices.iter().map(|v| v.parallelism).collect::<Vec<_>>(), [1, 1, 3, 2]);
+    assert_eq!(strategies(&changed), ["FORWARD", "REBALANCE", "REBALANCE"]);
+    let refused = |vertex, parallelism| match job_of_two.with_parallelism(&[(vertex, parallelism)].into()) {
+        Ok(_) => panic!("{vertex} with {parallelism}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(refused(map, 9).contains("more than the 8 key groups"));
+    assert!(refused(map, 0).contains("at least 1"));
+    assert!(refused(rows, 2).contains("'rows' cannot work in parallel"));
+    let unknown = refused(millstream_runtime::ids::VertexId::from_name("other"), 1);
+    assert!(unknown.contains(&format!("{map} (Map)")), "{unknown}");
+}
+
+#[test]
+fn operators_share_the_slots_of_their_inputs_unless_they_have_different_ones_or_are_told_otherwise() {
+    let env = environment(2);
+    let numbers = env.from_sequence("numbers", 0..=9).uid("numbers");
+    let heavy = numbers.map(|n| n).uid("heavy").slot_sharing_group("heavy");
+    let behind = heavy.filter(|_| true).uid("behind");
+    behind.union(&heavy).map(|n| n).uid("both heavy").discard().uid("heavy end");
+    behind.union(&numbers).map(|n| n).uid("mixed").discard().uid("mixed end");
+    let job = planned(&env);
+    let groups: Vec<(String, &str)> = job
+        .vertices
+        .iter()
+        .map(|vertex| {
+            let uids: Vec<_> = vertex.operators.iter().map(|uid| uid.0.as_str()).collect();
+            (uids.join(" "), vertex.slot_sharing_group.0.as_str())
+        })
+        .collect();
+    let expected = [
+        ("numbers", "default"),
+        ("heavy behind", "heavy"),
+        ("both heavy heavy end", "heavy"),
+        ("mixed mixed end", "default"),
+    ];
+    assert_eq!(groups, expected.map(|(uids, group)| (uids.to_string(), group)), "chains end where groups do");
+    assert_eq!(job.slots(), 4);
+}

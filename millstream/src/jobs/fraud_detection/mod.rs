@@ -99,7 +99,8 @@ pub fn fraud_detection(env: &Environment) -> Result<()> {
     let options = Options::from_parameters(env.parameters())?;
     let sorted =
         transactions(env, &options).process(SortTransactions::new()).uid("sort-transactions").name("Sort transactions");
-    let rules = rules(env, &options).process(SortRules::new()).uid("sort-rules").name("Sort rules").set_parallelism(1);
+    let rules =
+        rules(env, &options).process(SortRules::new()).uid("sort-rules").name("Sort rules").force_non_parallel();
     let alerts = sorted
         .key_by(|transaction| transaction.user_id)
         .connect(&rules.broadcast())
@@ -136,7 +137,7 @@ fn rules(env: &Environment, options: &Options) -> DataStream<RuleLine> {
         Some(path) => {
             let source = FileSource::new(path, RuleLines);
             let source = if options.watch { source.watch(WATCH_INTERVAL_MS) } else { source };
-            env.from_source("Rules", source).uid("rules").set_parallelism(1)
+            env.from_source("Rules", source).uid("rules").force_non_parallel()
         }
         None => env.from_collection("No rules", Vec::new()).uid("no-rules"),
     };
@@ -161,8 +162,8 @@ fn write_summary(tallies: &DataStream<Tally>, options: &Options) {
         .process(Summarise::new())
         .uid("summarise")
         .name("Summarise")
-        .set_parallelism(1)
+        .force_non_parallel()
         .sink_to("Summary", FileSink::lines(&options.output, encode).single_file("summary.json"))
         .uid("summary")
-        .set_parallelism(1);
+        .force_non_parallel();
 }
