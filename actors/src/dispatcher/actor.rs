@@ -7,8 +7,8 @@ use std::time::Duration;
 use millstream_runtime::ids::{JobId, NodeId, NodeProcess};
 use millstream_runtime::job::JobStatus;
 use millstream_runtime::job::slots::{Grant, SlotPool};
-use millstream_runtime::ports::{ErrorKind, PortError};
-use millstream_state::log::{ClusterLog, ClusterRecord, JobLog, JobRecord, KnownJob, TakenJob, TerminalState};
+use millstream_runtime::ports::PortError;
+use millstream_state::log::{ClusterLog, ClusterRecord, KnownJob, TakenJob, TerminalState};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::fitting::Fit;
@@ -16,6 +16,7 @@ use super::journal::{Journal, Next, Written};
 use super::message::{
     After, DispatcherMessage, NodeReport, Prepared, RememberedJob, Scheduling, Submission, Submissions, SubmitReply,
 };
+use super::taking::Taking;
 use crate::job_master::JobHandle;
 use crate::job_master::deployment::OfferedNode;
 use crate::job_master::handle::JobOutcome;
@@ -28,7 +29,7 @@ const ENDED_SHOWN: usize = 100;
 /// Submissions that may wait for their record; more are refused.
 const MAX_WAITING: usize = 256;
 /// Before a record is written again, or a job of an earlier leader is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 
 /// The dispatcher of a cluster.
 pub struct Dispatcher;
@@ -62,13 +63,6 @@ pub(super) struct Dispatched {
     pub fit: Fit,
 }
 
-/// A job of the leader before.
-struct Taking {
-    record: JobRecord,
-    /// Why it does not run here yet.
-    trouble: Option<String>,
-}
-
 /// The state of the dispatcher.
 pub struct DispatcherState {
     nodes: BTreeMap<NodeId, OfferedNode>,
@@ -79,14 +73,14 @@ pub struct DispatcherState {
     /// The oldest first.
     pub(super) jobs: Vec<Dispatched>,
     /// Jobs of the leader before that do not run here yet.
-    taking: BTreeMap<JobId, Taking>,
+    pub(super) taking: BTreeMap<JobId, Taking>,
     /// Jobs that had ended before, as the log of the cluster remembers them.
-    ended_before: BTreeMap<JobId, KnownJob>,
+    pub(super) ended_before: BTreeMap<JobId, KnownJob>,
     pub(super) journal: Journal<After>,
     term: Term,
     world: World,
     pub(super) stopwatch: Stopwatch,
-    submissions: Arc<dyn Submissions>,
+    pub(super) submissions: Arc<dyn Submissions>,
     deposed: Arc<dyn Fn() + Send + Sync>,
     /// Jobs submitted so far, for their ids.
     submitted: u64,
@@ -122,7 +116,7 @@ impl Actor for Dispatcher {
         };
         for TakenJob { job, record, log } in taken {
             tracing::info!(%job, name = record.name, "going on with a job of the leader before");
-            state.taking.insert(job, Taking { record, trouble: None });
+            state.taking.insert(job, Taking::new(record));
             state.take_up(&myself, job, Some(log));
         }
         Ok(state)
@@ -148,6 +142,7 @@ impl Actor for Dispatcher {
             DispatcherMessage::Submit(submission, reply) => state.submit(&myself, *submission, reply),
             DispatcherMessage::Prepared(prepared) => state.prepared(&myself, *prepared).await,
             DispatcherMessage::TakeUp(job) => state.take_up(&myself, job, None),
+            DispatcherMessage::CancelTaking(job, reply) => state.cancel_taking(&myself, job, reply),
             DispatcherMessage::Recorded(written) => state.recorded(&myself, *written).await,
             DispatcherMessage::RecordAgain => state.write_record(&myself),
             DispatcherMessage::Require(job, wanted, reply) => state.require(&myself, job, wanted, reply),
@@ -212,17 +207,7 @@ impl DispatcherState {
         self.prepare(myself, job, Some(reply), move || Ok(Sealing { job, log: None, record, graph, options }));
     }
 
-    /// Goes on with a job of an earlier leader.
-    fn take_up(&self, myself: &Myself, job: JobId, log: Option<JobLog>) {
-        let Some(record) = self.taking.get(&job).map(|taking| taking.record.clone()) else { return };
-        let submissions = Arc::clone(&self.submissions);
-        self.prepare(myself, job, None, move || {
-            let Submission { record, graph, options } = submissions.submission(&record)?;
-            Ok(Sealing { job, log, record, graph, options })
-        });
-    }
-
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         myself: &Myself,
         job: JobId,
@@ -246,23 +231,8 @@ impl DispatcherState {
                 self.journal.push(record, After::Start(job, Box::new(sealed), reply));
                 self.write_record(myself);
             }
-            (Ok(sealed), None) => match self.start(myself, job, sealed).await {
-                Ok(_) => drop(self.taking.remove(&job)),
-                Err(error) => self.not_taken_up(myself, job, &error),
-            },
             (Err(error), Some(reply)) => drop(reply.send(Err(error))),
-            (Err(error), None) => self.not_taken_up(myself, job, &error),
-        }
-    }
-
-    /// A job of an earlier leader is never given up: whatever is in the way may pass, or be repaired.
-    fn not_taken_up(&mut self, myself: &Myself, job: JobId, error: &PortError) {
-        tracing::error!(%job, "the job cannot go on here: {error}");
-        if let Some(taking) = self.taking.get_mut(&job) {
-            taking.trouble = Some(error.message.clone());
-        }
-        if error.kind == ErrorKind::Retry {
-            myself.send_after(AGAIN, move || DispatcherMessage::TakeUp(job));
+            (sealed, None) => self.prepared_again(myself, job, sealed).await,
         }
     }
 
@@ -280,6 +250,10 @@ impl DispatcherState {
                 self.required(myself, job, *record);
                 drop(reply.send(Ok(())));
             }
+            Next::Durable(After::Cancelled(job, reply)) => {
+                self.taking_cancelled(job);
+                drop(reply.send(Ok(true)));
+            }
             Next::Durable(After::Start(job, sealed, reply)) => {
                 drop(reply.send(self.start(myself, job, *sealed).await));
             }
@@ -293,6 +267,7 @@ impl DispatcherState {
                     let elsewhere = || PortError::retry("another job manager leads now: ask that one");
                     match after {
                         After::Start(_, _, reply) => drop(reply.send(Err(elsewhere()))),
+                        After::Cancelled(_, reply) => drop(reply.send(Err(elsewhere()))),
                         After::Require(_, _, reply) => drop(reply.send(Err(elsewhere()))),
                         After::Nothing => {}
                     }
@@ -304,7 +279,12 @@ impl DispatcherState {
         self.write_record(myself);
     }
 
-    async fn start(&mut self, myself: &Myself, job: JobId, sealed: SealedJob) -> Result<JobHandle, PortError> {
+    pub(super) async fn start(
+        &mut self,
+        myself: &Myself,
+        job: JobId,
+        sealed: SealedJob,
+    ) -> Result<JobHandle, PortError> {
         let Scheduling { mode, adaptive, .. } = self.scheduling;
         let (fit, made) = Fit::new(sealed.record().clone(), Arc::clone(sealed.graph()), mode, adaptive);
         let sealed = sealed.with_parallelism(made)?;
@@ -363,8 +343,9 @@ impl DispatcherState {
 
     fn remembered(&self) -> Vec<RememberedJob> {
         let ended = self.ended_before.iter().map(|(job, known)| (*job, known.clone(), None));
-        let taking = self.taking.iter().map(|(job, Taking { record, trouble })| {
-            (*job, KnownJob { record: record.clone(), ended: None }, trouble.clone())
+        let taking = self.taking.iter().map(|(job, taking)| {
+            let (known, trouble) = taking.known();
+            (*job, known, trouble)
         });
         ended.chain(taking).map(|(job, known, trouble)| RememberedJob { job, known, trouble }).collect()
     }

@@ -86,6 +86,15 @@ impl DispatcherHandle {
         self.call(|reply| DispatcherMessage::Requirements(job, reply)).await
     }
 
+    /// Cancels a job of an earlier leader that does not run here yet, whatever is in its way; answers whether it is one, when
+    /// that is recorded.
+    ///
+    /// # Errors
+    /// When another job manager leads now.
+    pub async fn cancel_taking(&self, job: JobId) -> Result<bool, PortError> {
+        self.call(|reply| DispatcherMessage::CancelTaking(job, reply)).await?
+    }
+
     /// A newer leader is there: all jobs stop here, and nothing of that is recorded.
     pub fn step_down(&self) {
         drop(self.actor.cast(DispatcherMessage::StepDown));

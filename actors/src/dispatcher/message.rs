@@ -91,6 +91,8 @@ pub enum After {
     Start(JobId, Box<SealedJob>, SubmitReply),
     /// A job may have another parallelism, and whoever asked for it is answered.
     Require(JobId, Box<JobRecord>, RpcReplyPort<Result<(), PortError>>),
+    /// A job that does not run here yet was cancelled, and whoever wanted that is answered.
+    Cancelled(JobId, RpcReplyPort<Result<bool, PortError>>),
     /// Nothing.
     Nothing,
 }
@@ -143,6 +145,8 @@ pub enum DispatcherMessage {
     Prepared(Box<Prepared>),
     /// A job of an earlier leader is to be tried again.
     TakeUp(JobId),
+    /// Cancel a job of an earlier leader that does not run here yet; answered with whether it is one, when that is recorded.
+    CancelTaking(JobId, RpcReplyPort<Result<bool, PortError>>),
     /// What became of a record of the cluster's log.
     Recorded(Box<Written<After>>),
     /// A record whose fate is not known is to be written again.

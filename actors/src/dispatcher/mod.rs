@@ -5,6 +5,7 @@
 //! - [`journal`]: the log of the cluster: nothing is promised before its record
 //! - [`actor`]: the loop
 //! - `fitting`: jobs at the parallelism that they are wanted at, or that their slots allow
+//! - `taking`: jobs of an earlier leader, until they run here
 //! - [`handle`]: what callers hold
 
 pub mod actor;
@@ -12,6 +13,7 @@ mod fitting;
 pub mod handle;
 pub mod journal;
 pub mod message;
+mod taking;
 
 pub use actor::DispatcherArguments;
 pub use handle::{DispatcherHandle, start};

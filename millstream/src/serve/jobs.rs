@@ -71,6 +71,14 @@ impl Jobs {
         }
     }
 
+    /// Cancels a job that waits for something before it goes on under this leader; answers whether it is one.
+    pub async fn cancel_waiting(&self, job: JobId) -> Result<bool, ApiError> {
+        match self {
+            Self::Embedded { .. } => Ok(false),
+            Self::Dispatched(dispatcher) => dispatcher.cancel_taking(job).await.map_err(refusal),
+        }
+    }
+
     async fn running(&self, job: JobId) -> Result<Option<JobHandle>, ApiError> {
         Ok(self.all().await?.into_iter().find(|known| known.id() == job))
     }

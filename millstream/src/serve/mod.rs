@@ -321,6 +321,9 @@ impl ClusterApi for Leader {
             if before.is_terminal() {
                 return if before == Status::Canceled { Ok(()) } else { Err(conflict(before)) };
             }
+            if self.jobs.cancel_waiting(job).await? {
+                return Ok(());
+            }
             let outcome = self.jobs.find(job).await?.cancel().await.map_err(gone)?;
             if outcome.status == Status::Canceled { Ok(()) } else { Err(conflict(outcome.status)) }
         })
