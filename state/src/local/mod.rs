@@ -24,4 +24,6 @@ mod rewrite_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod unseen_tests;
+#[cfg(test)]
 mod window_tests;
