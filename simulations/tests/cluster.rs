@@ -108,6 +108,25 @@ fn lanes_that_have_lost_their_node_restart_and_the_others_go_on() {
 }
 
 #[test]
+fn a_pipeline_beside_one_that_is_rescaled_goes_on_when_slots_are_lost_and_come_back() {
+    let killed = FaultKind::Crash { host: 2, moment: Moment::AtOnce };
+    let mut plan = Plan { adaptive: true, shape: Shape::Beside, ..with_fault(500, 2_500, killed) };
+    plan.input.records = 500;
+    let outcome = checked(&plan);
+    let back = outcome.lines.iter().position(|line| line.ends_with("node-2#2 runs")).expect("it comes back");
+    // Two regions: by key as attempt 0, at first with two subtasks, then one, then two again; the other as attempt 1.
+    let committed = |lines: &[String], attempt: u32| {
+        lines.iter().any(|line| line.contains(&format!("is committed by attempt 1.{attempt},")))
+    };
+    let by_key: Vec<u32> = (2..9).filter(|attempt| committed(&outcome.lines, *attempt)).collect();
+    assert!(by_key.len() >= 2, "{by_key:?}");
+    let newest = by_key[by_key.len() - 1];
+    let grown = outcome.lines.iter().position(|line| line.contains(&format!("is committed by attempt 1.{newest},")));
+    let grown = grown.filter(|grown| *grown > back).expect("it grows again");
+    assert!(committed(&outcome.lines[grown..], 1), "the other has gone on: {:#?}", outcome.lines);
+}
+
+#[test]
 fn broken_rules_are_caught() {
     let caught = |mutant, what: &str| {
         let mut plans: Vec<Plan> = (1..40).map(Plan::of_seed).collect();

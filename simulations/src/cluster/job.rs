@@ -1,5 +1,5 @@
 //! The job of a simulated cluster: numbers that come into being while it runs, counted and summed by key, or written as they
-//! are. Every node makes it from its record, at the parallelism that stands there.
+//! are, or both. Every node makes it from its record, at the parallelism that stands there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use millstream_runtime::ports::source::{
 use millstream_runtime::time::Timestamp;
 use millstream_state::log::JobRecord;
 
-use super::output::{Output, OutputSink, Row};
+use super::output::{Output, OutputSink, Row, SinkNumber};
 use super::plan::{Input, Mutant, Plan, Shape};
 use crate::world::EPOCH_MS;
 
@@ -52,6 +52,28 @@ impl Counting {
         JobRecord { name: NAME.to_owned(), configuration, ..JobRecord::default() }
     }
 
+    fn numbers(&self, shape: Shape) -> Numbers {
+        Numbers { input: self.plan.input, shape, mutant: self.plan.mutant }
+    }
+
+    fn sink(&self, number: u8) -> OutputSink {
+        let (slow, mutant) = (self.plan.exchange.slow_sink, self.plan.mutant);
+        OutputSink { output: self.output.clone(), sink: SinkNumber(number), slow, mutant }
+    }
+
+    fn by_key(&self, env: &Environment) {
+        env.from_source("numbers", self.numbers(Shape::ByKey))
+            .uid("numbers")
+            .key_by(|(key, _, _): &Row| *key)
+            .reduce(|so_far, (_, count, value)| {
+                so_far.1 += count;
+                so_far.2 += value;
+            })
+            .uid("counts")
+            .sink_to("output", self.sink(0))
+            .uid("output");
+    }
+
     fn options(&self) -> LaunchOptions {
         // Where a cluster keeps its state, its nodes say; nothing is written there.
         let mut options = LaunchOptions::new("nowhere");
@@ -72,23 +94,27 @@ impl Programs for Counting {
         let parallelism = record.configuration.get(PARALLELISM).and_then(|text| text.parse().ok());
         let parallelism = parallelism.ok_or_else(|| PortError::fix_input("the record has no parallelism"))?;
         let env = Environment::new(NAME, parallelism, Parameters::default());
-        let numbers = Numbers { input: self.plan.input, shape: self.plan.shape, mutant: self.plan.mutant };
-        let (slow, mutant) = (self.plan.exchange.slow_sink, self.plan.mutant);
-        let sink = OutputSink { output: self.output.clone(), slow, mutant };
-        let rows = env.from_source("numbers", numbers).uid("numbers");
         match self.plan.shape {
-            Shape::ByKey => rows
-                .key_by(|(key, _, _): &Row| *key)
-                .reduce(|so_far, (_, count, value)| {
-                    so_far.1 += count;
-                    so_far.2 += value;
-                })
-                .uid("counts")
-                .sink_to("output", sink)
-                .uid("output"),
+            Shape::ByKey => self.by_key(&env),
             // The vertices stay two, so that there is a channel in each lane.
-            Shape::Lanes => rows.disable_chaining().sink_to("output", sink).uid("output"),
-        };
+            Shape::Lanes => drop(
+                env.from_source("numbers", self.numbers(Shape::Lanes))
+                    .uid("numbers")
+                    .disable_chaining()
+                    .sink_to("output", self.sink(0))
+                    .uid("output"),
+            ),
+            Shape::Beside => {
+                self.by_key(&env);
+                env.from_source("others", self.numbers(Shape::Beside))
+                    .uid("others")
+                    .set_parallelism(1)
+                    .disable_chaining()
+                    .sink_to("beside", self.sink(1))
+                    .uid("beside")
+                    .set_parallelism(1);
+            }
+        }
         let options = PlanOptions { name: NAME.to_owned(), parallelism, max_parallelism: 16, chaining: true };
         let graph = plan(env.take_graph(), &options).map_err(|error| PortError::fix_input(error.to_string()))?;
         let graph = graph.with_parallelism(&record.parallelism);
@@ -102,12 +128,16 @@ impl Submissions for Counting {
     }
 }
 
+/// Keys of the rows beside those by key.
+const BESIDE: u64 = 1_000_000_000;
+
 /// What a record of a split counts as: of one of few keys, or each of its own.
 fn record(input: &Input, shape: Shape, split: u64, n: u64) -> Row {
     let value = split * 1_000_000 + n;
     match shape {
         Shape::ByKey => ((split * 7 + n * 3) % input.keys, 1, value),
         Shape::Lanes => (value, 1, value),
+        Shape::Beside => (BESIDE + value, 1, value),
     }
 }
 
@@ -115,7 +145,11 @@ fn record(input: &Input, shape: Shape, split: u64, n: u64) -> Row {
 #[must_use]
 pub fn expected(input: &Input, shape: Shape) -> Vec<Row> {
     let mut keys: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for (split, n) in (0..input.splits).flat_map(|split| (0..input.records).map(move |n| (split, n))) {
+    let records = (0..input.splits).flat_map(|split| (0..input.records).map(move |n| (split, n)));
+    let beside = (shape == Shape::Beside).then_some(Shape::ByKey);
+    for (shape, (split, n)) in
+        beside.into_iter().chain([shape]).flat_map(|shape| records.clone().map(move |at| (shape, at)))
+    {
         let (key, count, value) = record(input, shape, split, n);
         let sums = keys.entry(key).or_default();
         *sums = (sums.0 + count, sums.1 + value);

@@ -30,6 +30,7 @@ fn smaller(plan: &Plan) -> Vec<Plan> {
     with(&|plan| plan.adaptive = calm.adaptive);
     with(&|plan| plan.reactive = calm.reactive);
     with(&|plan| plan.slots = calm.slots);
+    with(&|plan| plan.shape = calm.shape);
     with(&|plan| plan.exchange = calm.exchange);
     with(&|plan| plan.aligned_timeout_ms = calm.aligned_timeout_ms);
     with(&|plan| plan.checkpoint_interval_ms = calm.checkpoint_interval_ms);

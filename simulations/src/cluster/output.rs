@@ -19,9 +19,14 @@ use crate::trace::Trace;
 /// A row: a key, how many of its records were counted, and the sum of their values.
 pub type Row = (u64, u64, u64);
 
-/// What a subtask has written between two cuts.
+/// Which of the job's sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SinkNumber(pub u8);
+
+/// What a subtask of a sink has written between two cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TransactionId {
+    sink: SinkNumber,
     attempt: AttemptId,
     subtask: u32,
     cut: u64,
@@ -80,10 +85,10 @@ impl Output {
         }
     }
 
-    /// Removes what attempts that are over have prepared, except for what is pending.
-    fn abort_unlisted(&self, older: &OlderAttempts, pending: &[TransactionId]) {
+    /// Removes what attempts of a sink that are over have prepared, except for what is pending.
+    fn abort_unlisted(&self, sink: SinkNumber, older: &OlderAttempts, pending: &[TransactionId]) {
         let mut target = self.lock();
-        let unlisted = |id: &TransactionId| older.contains(id.attempt) && !pending.contains(id);
+        let unlisted = |id: &TransactionId| id.sink == sink && older.contains(id.attempt) && !pending.contains(id);
         let aborted: Vec<_> = target.prepared.extract_if(.., |id, _| unlisted(id)).map(|(id, _)| id).collect();
         let lost: Vec<_> = aborted.iter().filter(|id| target.listed.contains(id)).collect();
         self.trace.event(
@@ -126,6 +131,8 @@ impl Output {
 pub struct OutputSink {
     /// The target.
     pub output: Output,
+    /// Which one it is.
+    pub sink: SinkNumber,
     /// Whether every write is blocking work.
     pub slow: bool,
     /// A bug in it.
@@ -134,6 +141,7 @@ pub struct OutputSink {
 
 struct Writer {
     output: Output,
+    sink: SinkNumber,
     context: SinkContext,
     open: Vec<Row>,
     slow: bool,
@@ -142,6 +150,7 @@ struct Writer {
 
 struct OutputCommitter {
     output: Output,
+    sink: SinkNumber,
     attempt: AttemptId,
     skips: bool,
     /// A bug: takes regions beside it for ended ones.
@@ -153,14 +162,15 @@ impl TwoPhaseCommitSink<Row> for OutputSink {
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter<Row, TransactionId>>, PortError> {
         let commits_early = self.mutant == Some(Mutant::CommitsEarly);
-        let (output, slow) = (self.output.clone(), self.slow);
-        Ok(Box::new(Writer { output, context, open: Vec::new(), slow, commits_early }))
+        let (output, sink, slow) = (self.output.clone(), self.sink, self.slow);
+        Ok(Box::new(Writer { output, sink, context, open: Vec::new(), slow, commits_early }))
     }
 
     fn committer(&self, context: SinkContext) -> Result<Box<dyn Committer<TransactionId>>, PortError> {
         let skips = self.mutant == Some(Mutant::SkipsACommit);
         let alone = self.mutant == Some(Mutant::AbortsOthers);
-        Ok(Box::new(OutputCommitter { output: self.output.clone(), attempt: context.attempt, skips, alone }))
+        let (output, sink) = (self.output.clone(), self.sink);
+        Ok(Box::new(OutputCommitter { output, sink, attempt: context.attempt, skips, alone }))
     }
 }
 
@@ -173,7 +183,7 @@ impl SinkWriter<Row, TransactionId> for Writer {
     fn prepare(&mut self, cut: CutNumber) -> Result<PrepareWork<TransactionId>, PortError> {
         let (rows, output, commits_early) = (std::mem::take(&mut self.open), self.output.clone(), self.commits_early);
         let SinkContext { attempt, subtask, .. } = self.context;
-        let id = TransactionId { attempt, subtask: subtask.0, cut: cut.0 };
+        let id = TransactionId { sink: self.sink, attempt, subtask: subtask.0, cut: cut.0 };
         Ok(Box::new(move || {
             if rows.is_empty() {
                 return Ok(Vec::new());
@@ -190,7 +200,7 @@ impl SinkWriter<Row, TransactionId> for Writer {
 impl Committer<TransactionId> for OutputCommitter {
     fn abort_unlisted(&mut self, pending: &[TransactionId], older: &OlderAttempts) -> Result<(), PortError> {
         let alone = OlderAttempts::before(older.before);
-        self.output.abort_unlisted(if self.alone { &alone } else { older }, pending);
+        self.output.abort_unlisted(self.sink, if self.alone { &alone } else { older }, pending);
         Ok(())
     }
 

@@ -72,6 +72,8 @@ pub enum Shape {
     ByKey,
     /// Each reader has a sink of its own: as many regions as readers, which fail and restart each on its own.
     Lanes,
+    /// By key, and beside it a reader with a sink that share nothing with the rest and are one each at every parallelism.
+    Beside,
 }
 
 /// How rows are exchanged between subtasks.
@@ -204,6 +206,9 @@ impl Plan {
         plan.faults.sort_by_key(|fault| fault.at_ms);
         plan.shape = [Shape::ByKey, Shape::Lanes][random.between(0, 2) as usize];
         plan.reactive = random.between(0, 4) == 1;
+        if plan.shape == Shape::ByKey && random.between(0, 2) == 1 {
+            plan.shape = Shape::Beside;
+        }
         plan
     }
 
