@@ -13,7 +13,7 @@ use millstream_actors::task_manager::Cancellation;
 use millstream_runtime::element::Purpose;
 use millstream_runtime::graph::JobGraph;
 use millstream_runtime::ids::VertexId;
-use millstream_runtime::job::JobStatus;
+use millstream_runtime::job::{JobStatus, RestartOptions};
 use millstream_state::blob::Location;
 use millstream_state::log::JobRecord;
 
@@ -202,7 +202,10 @@ fn a_lost_task_manager_restarts_the_lanes_that_ran_on_it_and_no_other() {
             .sink_to("out", MemorySink(Arc::clone(&target)))
             .uid("out");
         let graph = graph_of(&env);
-        let (launched, mut nodes) = launch(&graph, &ground, &["a", "b"], options(dir.path())).await;
+        let mut options = options(dir.path());
+        // Both lanes are gone before their restart is due, so that it is one.
+        options.restart = RestartOptions::FixedDelay { attempts: 1_000, delay_ms: 20 };
+        let (launched, mut nodes) = launch(&graph, &ground, &["a", "b"], options).await;
         let deployments = async || {
             until_status(&launched.handle, JobStatus::Running).await;
             let report = report(&launched.handle).await;
