@@ -6,19 +6,19 @@ use crate::prelude::*;
 
 /// What a record does to the states of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-enum Act {
+pub(super) enum Act {
     Write(u32),
     Read,
     Clear,
 }
 
-type Record = (u8, Act);
+pub(super) type Record = (u8, Act);
 
 /// What a key sees: value, list, map, sum, mean.
-type Seen = (u8, Option<u32>, Vec<u32>, Vec<(u32, u32)>, Option<u32>, Option<u32>);
+pub(super) type Seen = (u8, Option<u32>, Vec<u32>, Vec<(u32, u32)>, Option<u32>, Option<u32>);
 
 #[derive(Clone)]
-struct Fading {
+pub(super) struct Fading {
     value: TtlValueState<u8, u32>,
     list: TtlListState<u8, u32>,
     map: TtlMapState<u8, u32, u32>,
@@ -27,7 +27,7 @@ struct Fading {
 }
 
 impl Fading {
-    fn new(ttl: StateTtl) -> Self {
+    pub fn new(ttl: StateTtl) -> Self {
         Self {
             value: ValueState::new("value").with_ttl(ttl),
             list: ListState::new("list").with_ttl(ttl),

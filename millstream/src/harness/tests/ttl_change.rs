@@ -1,16 +1,11 @@
 //! A time to live that is given to a stored state, taken from it or changed, for every kind of state.
 
+use super::ttl::{Act, Fading, Record, Seen};
 use super::*;
 use crate::harness::{Collected, Harness, Snapshot, TestInput};
 use crate::prelude::*;
 
-/// Writes a number, or reads what there is with 0.
-type Record = (u8, u32);
-
-/// What a key sees: value, list, map, sum, mean.
-type Seen = (Option<u32>, Vec<u32>, Vec<(u32, u32)>, Option<u32>, Option<u32>);
-
-/// The states without a time to live.
+/// The states of [`Fading`] without a time to live.
 #[derive(Clone)]
 struct Lasting {
     value: ValueState<u8, u32>,
@@ -45,8 +40,8 @@ impl KeyedProcessFunction for Lasting {
         visit(&mut self.mean);
     }
 
-    fn process(&mut self, (_, n): Record, cx: &mut KeyedContext<'_, u8, Seen>) -> Result<(), PortError> {
-        if n > 0 {
+    fn process(&mut self, (key, act): Record, cx: &mut KeyedContext<'_, u8, Seen>) -> Result<(), PortError> {
+        if let Act::Write(n) = act {
             self.value.set(cx, n);
             self.list.add(cx, n);
             self.map.put(cx, n, n);
@@ -54,56 +49,10 @@ impl KeyedProcessFunction for Lasting {
             self.mean.add(cx, n);
             return Ok(());
         }
+        assert_eq!(act, Act::Read);
         let map = self.map.entries(cx).map(|(map_key, value)| (*map_key, *value)).collect();
         let (value, list) = (self.value.get(cx).copied(), self.list.get(cx).to_vec());
-        cx.emit((value, list, map, self.sum.get(cx).copied(), self.mean.get(cx)));
-        Ok(())
-    }
-}
-
-/// The same states with one.
-#[derive(Clone)]
-struct Fading {
-    value: TtlValueState<u8, u32>,
-    list: TtlListState<u8, u32>,
-    map: TtlMapState<u8, u32, u32>,
-    sum: TtlReducingState<u8, u32>,
-    mean: TtlAggregatingState<u8, Mean>,
-}
-
-impl Fading {
-    fn new(ttl: StateTtl) -> Self {
-        let Lasting { value, list, map, sum, mean } = Lasting::new();
-        let (value, list, map) = (value.with_ttl(ttl), list.with_ttl(ttl), map.with_ttl(ttl));
-        Self { value, list, map, sum: sum.with_ttl(ttl), mean: mean.with_ttl(ttl) }
-    }
-}
-
-impl KeyedProcessFunction for Fading {
-    type Key = u8;
-    type In = Record;
-    type Out = Seen;
-
-    fn states(&mut self, visit: StateVisitor<'_, u8>) {
-        visit(&mut self.value);
-        visit(&mut self.list);
-        visit(&mut self.map);
-        visit(&mut self.sum);
-        visit(&mut self.mean);
-    }
-
-    fn process(&mut self, (_, n): Record, cx: &mut KeyedContext<'_, u8, Seen>) -> Result<(), PortError> {
-        if n > 0 {
-            self.value.set(cx, n);
-            self.list.add(cx, n);
-            self.map.put(cx, n, n);
-            self.sum.add(cx, n);
-            self.mean.add(cx, n);
-            return Ok(());
-        }
-        let map = self.map.entries(cx).map(|(map_key, value)| (*map_key, *value)).collect();
-        let (value, list) = (self.value.get(cx).copied(), self.list.get(cx).copied().collect());
-        cx.emit((value, list, map, self.sum.get(cx).copied(), self.mean.get(cx)));
+        cx.emit((key, value, list, map, self.sum.get(cx).copied(), self.mean.get(cx)));
         Ok(())
     }
 }
@@ -130,11 +79,11 @@ impl Job {
     }
 
     /// A record at a time, of day and of the event.
-    fn at(&mut self, now: Timestamp, record: Record) -> &mut Self {
+    fn at(&mut self, now: Timestamp, key: u8, act: Act) -> &mut Self {
         self.harness.advance_processing_time(now).unwrap();
         self.input.watermark(now);
         self.harness.run().unwrap();
-        self.input.push_at(record, now);
+        self.input.push_at((key, act), now);
         self.harness.run().unwrap();
         self
     }
@@ -142,12 +91,12 @@ impl Job {
     /// Records of each of these keys, at their times.
     fn at_all(&mut self, keys: std::ops::Range<u8>, records: &[(Timestamp, u32)]) {
         for (key, (now, n)) in keys.flat_map(|key| records.iter().map(move |record| (key, *record))) {
-            self.at(now, (key, n));
+            self.at(now, key, Act::Write(n));
         }
     }
 
     fn read(&mut self, now: Timestamp, key: u8) -> Seen {
-        self.at(now, (key, 0));
+        self.at(now, key, Act::Read);
         self.output.take().pop().unwrap()
     }
 
@@ -156,11 +105,12 @@ impl Job {
     }
 }
 
-fn all(numbers: &[u32]) -> Seen {
-    let Some(last) = numbers.last() else { return (None, Vec::new(), Vec::new(), None, None) };
+/// What the key sees that was written these numbers.
+fn all(key: u8, numbers: &[u32]) -> Seen {
+    let Some(last) = numbers.last() else { return (key, None, Vec::new(), Vec::new(), None, None) };
     let sum: u32 = numbers.iter().sum();
     let map = numbers.iter().map(|n| (*n, *n)).collect();
-    (Some(*last), numbers.to_vec(), map, Some(sum), Some(sum / numbers.len() as u32))
+    (key, Some(*last), numbers.to_vec(), map, Some(sum), Some(sum / numbers.len() as u32))
 }
 
 fn clocks() -> [StateTtl; 2] {
@@ -174,17 +124,17 @@ fn entries_that_get_a_time_to_live_count_as_used_when_they_are_restored() {
         let mut before = Job::new(Lasting::new(), 2, None);
         before.at_all(0..20, &[(10, 4), (20, 6)]);
         // So late that entries of their own time would have expired.
-        before.at(1_001, (200, 1));
+        before.at(1_001, 200, Act::Write(1));
         let snapshot = before.checkpoint();
         let mut job = Job::new(Fading::new(ttl), parallelism, Some(&snapshot));
         for key in 0..20 {
-            assert_eq!(job.read(1_090, key), all(&[4, 6]), "{ttl:?} {key}");
+            assert_eq!(job.read(1_090, key), all(key, &[4, 6]), "{ttl:?} {key}");
         }
         // What is written now lives on, item by item and entry by entry.
-        job.at(1_095, (3, 5));
-        let (value, list, map, ..) = job.read(1_150, 3);
+        job.at(1_095, 3, Act::Write(5));
+        let (_, value, list, map, ..) = job.read(1_150, 3);
         assert_eq!((value, list, map), (Some(5), vec![5], vec![(5, 5)]), "{ttl:?}");
-        assert_eq!(job.read(1_151, 7), all(&[]), "{ttl:?}");
+        assert_eq!(job.read(1_151, 7), all(7, &[]), "{ttl:?}");
     }
 }
 
@@ -196,13 +146,13 @@ fn entries_whose_time_to_live_is_taken_away_live_for_ever() {
         let snapshot = before.checkpoint();
         let mut job = Job::new(Lasting::new(), parallelism, Some(&snapshot));
         for key in 0..20 {
-            assert_eq!(job.read(1_000_000, key), all(&[4, 6]), "{ttl:?} {key}");
+            assert_eq!(job.read(1_000_000, key), all(key, &[4, 6]), "{ttl:?} {key}");
         }
         // And back again: they begin to grow old once more.
         let snapshot = job.checkpoint();
         let mut job = Job::new(Fading::new(ttl), parallelism, Some(&snapshot));
-        assert_eq!(job.read(1_000_050, 5), all(&[4, 6]), "{ttl:?}");
-        assert_eq!(job.read(1_000_200, 5), all(&[]), "{ttl:?}");
+        assert_eq!(job.read(1_000_050, 5), all(5, &[4, 6]), "{ttl:?}");
+        assert_eq!(job.read(1_000_200, 5), all(5, &[]), "{ttl:?}");
     }
 }
 
@@ -211,13 +161,13 @@ fn another_length_holds_for_what_is_stored_and_another_clock_begins_anew() {
     let [by_day, by_event] = clocks();
     let longer = StateTtl::new(milliseconds(1_000));
     let mut before = Job::new(Fading::new(by_day), 2, None);
-    before.at(10, (3, 4));
+    before.at(10, 3, Act::Write(4));
     let snapshot = before.checkpoint();
-    assert_eq!(Job::new(Fading::new(longer), 1, Some(&snapshot)).read(900, 3), all(&[4]));
-    assert_eq!(Job::new(Fading::new(longer), 1, Some(&snapshot)).read(1_100, 3), all(&[]), "it was used at 10");
-    before.at(600, (4, 7));
+    assert_eq!(Job::new(Fading::new(longer), 1, Some(&snapshot)).read(900, 3), all(3, &[4]));
+    assert_eq!(Job::new(Fading::new(longer), 1, Some(&snapshot)).read(1_100, 3), all(3, &[]), "it was used at 10");
+    before.at(600, 4, Act::Write(7));
     let snapshot = before.checkpoint();
     let mut other_clock = Job::new(Fading::new(by_event), 1, Some(&snapshot));
-    assert_eq!(other_clock.read(699, 4), all(&[7]));
-    assert_eq!(other_clock.read(701, 4), all(&[]));
+    assert_eq!(other_clock.read(699, 4), all(4, &[7]));
+    assert_eq!(other_clock.read(701, 4), all(4, &[]));
 }
