@@ -60,7 +60,33 @@ pub fn new_runtime() -> tokio::runtime::Runtime {
 
 /// Runs a test on a runtime of its own, within a minute.
 pub fn run<F: Future<Output = ()>>(test: F) {
-    new_runtime().block_on(within_a_minute(test));
+    Ending::new().block_on(within_a_minute(test));
+}
+
+/// A runtime that a failed test does not wait for: the work that it waited for may stand still for ever.
+struct Ending(Option<tokio::runtime::Runtime>);
+
+impl Ending {
+    fn new() -> Self {
+        Self(Some(new_runtime()))
+    }
+
+    fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.0.as_ref().expect("it has not ended").block_on(work)
+    }
+
+    /// Ends whatever runs on it, without waiting.
+    fn end(&mut self) {
+        self.0.take().into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.end();
+        }
+    }
 }
 
 pub async fn within_a_minute<F: Future>(test: F) -> F::Output {
@@ -129,12 +155,12 @@ pub async fn finish(launched: &Launched) {
 
 /// The process ends in the middle, as far as that can be played: its runtime and all its actors are gone.
 pub fn crash(env: &Environment, options: &LaunchOptions, seen: impl AsyncFnOnce(&Launched)) {
-    let runtime = new_runtime();
+    let mut runtime = Ending::new();
     runtime.block_on(within_a_minute(async {
         let launched = launch_when_free(env, options).await;
         seen(&launched).await;
     }));
-    runtime.shutdown_background();
+    runtime.end();
 }
 
 /// Threads of the process before may still be at their last work and hold the folder.

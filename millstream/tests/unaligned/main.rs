@@ -264,16 +264,16 @@ fn a_job_that_fails_goes_on_from_rows_in_flight() {
     });
 }
 
-/// The end of the job runs once, whatever the parallelism: with one subtask of the others it is in their chain.
+/// The end of the job runs once: with one subtask of the others it is left in their chain, with more it says so itself.
 fn sums_into_one(parallelism: u32, tap: &Tap, target: &Arc<Target<Summed>>) -> Environment {
     let env = environment(parallelism);
-    summed(&env, tap)
-        .process(Once)
-        .uid("once")
-        .set_parallelism(1)
-        .sink_to("out", MemorySink(Arc::clone(target)))
-        .uid("out")
-        .set_parallelism(1);
+    let once = summed(&env, tap).process(Once).uid("once");
+    if parallelism == 1 {
+        once.sink_to("out", MemorySink(Arc::clone(target))).uid("out");
+    } else {
+        let once = once.set_parallelism(1);
+        once.sink_to("out", MemorySink(Arc::clone(target))).uid("out").set_parallelism(1);
+    }
     env
 }
 
