@@ -68,10 +68,11 @@ impl DispatcherState {
         }
     }
 
-    /// Cancels a job that does not run here yet: answers false for any other.
+    /// Cancels a job that does not run here yet, or was cancelled before it did: answers false for any other.
     pub(super) fn cancel_taking(&mut self, myself: &Myself, job: JobId, reply: RpcReplyPort<Result<bool, PortError>>) {
         let Some(taking) = self.taking.get_mut(&job) else {
-            drop(reply.send(Ok(false)));
+            let ended = self.ended_before.get(&job).and_then(|known| known.ended.as_ref());
+            drop(reply.send(Ok(matches!(ended, Some(TerminalState::Canceled)))));
             return;
         };
         taking.cancelled = true;
