@@ -29,7 +29,7 @@ pub struct Conversion {
 impl Conversion {
     /// From what is stored to what is declared, between which the version has been found to have a migration.
     pub(super) fn new(from: &StateDeclaration, schema: &StateSchema) -> Self {
-        let to = StateDeclaration { number: StateNumber(0), name: schema.stored_name(), version: schema.version };
+        let to = StateDeclaration { number: StateNumber(0), name: schema.stored_name(), version: schema.version() };
         let (_, was) = of_stored(&from.name);
         Self { from: from.clone(), to, schema: schema.clone(), was }
     }
@@ -101,9 +101,9 @@ impl Conversion {
             None => (None, value),
             Some(_) => split(value).map(|(used, plain)| (Some(used), plain))?,
         };
-        let (key, plain) = match self.schema.steps.from(self.from.version) {
-            Some(step) if self.from.version != self.to.version => step(key, plain)?,
-            Some(_) | None => (Cow::Borrowed(key), plain.to_vec()),
+        let (key, plain) = match self.schema.versions.step_from(&self.schema.name, self.from.version)? {
+            Some(step) => step(key, plain)?,
+            None => (Cow::Borrowed(key), plain.to_vec()),
         };
         let Some(ttl) = self.schema.ttl else { return Ok((key, plain)) };
         let used = used.filter(|_| self.was == Some(ttl)).unwrap_or(last_use);

@@ -21,6 +21,7 @@ pub mod schema;
 pub mod table;
 pub mod timers;
 mod tombstones;
+mod versions;
 
 #[cfg(test)]
 mod eviction_tests;

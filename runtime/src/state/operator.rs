@@ -1,7 +1,5 @@
 //! State of an operator as a whole, not of a key: broadcast state, and lists that are dealt out on a rescale.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::cut::{OperatorState, Redistribution};
+use super::versions::Versions;
 use crate::ports::PortError;
 
 /// What the runtime does with an operator state, without its type.
@@ -47,60 +46,22 @@ pub fn decode_item<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, P
     })
 }
 
-/// The version of an operator state's type, and what becomes of items of older ones.
-struct Versions<T> {
-    version: u32,
-    steps: BTreeMap<u32, Arc<ReadItem<T>>>,
-}
-
-/// Reads an item of a version: name of the state, bytes.
+/// Reads an item of an older version: name of the state, bytes.
 type ReadItem<T> = dyn Fn(&str, &[u8]) -> Result<T, PortError> + Send + Sync;
 
-impl<T> Clone for Versions<T> {
-    fn clone(&self) -> Self {
-        Self { version: self.version, steps: self.steps.clone() }
-    }
+fn read_and<Old: DeserializeOwned, T>(upgrade: impl Fn(Old) -> T + Send + Sync + 'static) -> Arc<ReadItem<T>> {
+    Arc::new(move |name, bytes| decode_item(name, bytes).map(&upgrade))
 }
 
-impl<T> fmt::Debug for Versions<T> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} from {:?}", self.version, self.steps.keys())
-    }
-}
-
-impl<T> Versions<T> {
-    fn first() -> Self {
-        Self { version: 1, steps: BTreeMap::new() }
-    }
-
-    fn add<Old: DeserializeOwned>(&mut self, from: u32, upgrade: impl Fn(Old) -> T + Send + Sync + 'static) {
-        let version = self.version;
-        assert!(
-            from < version,
-            "a state in version {version} cannot migrate from version {from}: call `with_version` with a greater one before `migrate_from`"
-        );
-        let read = move |name: &str, bytes: &[u8]| decode_item(name, bytes).map(&upgrade);
-        assert!(
-            self.steps.insert(from, Arc::new(read)).is_none(),
-            "a state has two migrations from its version {from}"
-        );
-    }
-}
-
-impl<T: DeserializeOwned> Versions<T> {
-    /// Reads restored items, whatever version they are of.
-    fn read(&self, state: &OperatorState) -> Result<Vec<T>, PortError> {
-        let OperatorState { name, version: stored, items, .. } = state;
-        if *stored == self.version {
-            return items.iter().map(|item| decode_item(name, item)).collect();
-        }
-        let step = self.steps.get(stored).ok_or_else(|| {
-            PortError::fix_input(format!(
-                "state '{name}' is stored in version {stored}, and the program declares version {} without a migration from it: add one, restore it with a program of that version, or declare it under another name to begin anew",
-                self.version
-            ))
-        })?;
-        items.iter().map(|item| step(name, item)).collect()
+/// Reads restored items, whatever version they are of.
+fn read_items<T: DeserializeOwned>(
+    versions: &Versions<ReadItem<T>>,
+    state: &OperatorState,
+) -> Result<Vec<T>, PortError> {
+    let OperatorState { name, version, items, .. } = state;
+    match versions.step_from(name, *version)? {
+        Some(step) => items.iter().map(|item| step(name, item)).collect(),
+        None => items.iter().map(|item| decode_item(name, item)).collect(),
     }
 }
 
@@ -108,7 +69,7 @@ impl<T: DeserializeOwned> Versions<T> {
 #[derive(Clone, Debug)]
 pub struct BroadcastState<V> {
     name: String,
-    versions: Versions<V>,
+    versions: Versions<ReadItem<V>>,
     /// The value.
     pub value: V,
 }
@@ -117,13 +78,13 @@ impl<V> BroadcastState<V> {
     /// Declares the state with the value it has at first; it must be visited in `operator_states`.
     #[must_use]
     pub fn new(name: impl Into<String>, value: V) -> Self {
-        Self { name: name.into(), versions: Versions::first(), value }
+        Self { name: name.into(), versions: Versions::only(1), value }
     }
 
     /// Sets the version of the value's type.
     #[must_use]
     pub fn with_version(mut self, version: u32) -> Self {
-        self.versions.version = version;
+        self.versions.set(&self.name, version);
         self
     }
 
@@ -137,7 +98,7 @@ impl<V> BroadcastState<V> {
         version: u32,
         upgrade: impl Fn(Old) -> V + Send + Sync + 'static,
     ) -> Self {
-        self.versions.add(version, upgrade);
+        self.versions.add(&self.name, version, read_and(upgrade));
         self
     }
 }
@@ -148,12 +109,12 @@ impl<V: Serialize + DeserializeOwned + Send> OperatorStateSlot for BroadcastStat
     }
 
     fn snapshot(&self) -> Result<OperatorState, PortError> {
-        let (version, items) = (self.versions.version, vec![encode_item(&self.name, &self.value)?]);
+        let (version, items) = (self.versions.present(), vec![encode_item(&self.name, &self.value)?]);
         Ok(OperatorState { name: self.name.clone(), version, redistribution: Redistribution::Broadcast, items })
     }
 
     fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
-        if let Some(value) = self.versions.read(state)?.into_iter().next() {
+        if let Some(value) = read_items(&self.versions, state)?.into_iter().next() {
             self.value = value;
         }
         Ok(())
@@ -164,7 +125,7 @@ impl<V: Serialize + DeserializeOwned + Send> OperatorStateSlot for BroadcastStat
 #[derive(Clone, Debug)]
 pub struct OperatorListState<T> {
     name: String,
-    versions: Versions<T>,
+    versions: Versions<ReadItem<T>>,
     redistribution: Redistribution,
     /// The items of this subtask.
     pub items: Vec<T>,
@@ -184,13 +145,13 @@ impl<T> OperatorListState<T> {
     }
 
     fn new(name: impl Into<String>, redistribution: Redistribution) -> Self {
-        Self { name: name.into(), versions: Versions::first(), redistribution, items: Vec::new() }
+        Self { name: name.into(), versions: Versions::only(1), redistribution, items: Vec::new() }
     }
 
     /// Sets the version of the items' type.
     #[must_use]
     pub fn with_version(mut self, version: u32) -> Self {
-        self.versions.version = version;
+        self.versions.set(&self.name, version);
         self
     }
 
@@ -204,7 +165,7 @@ impl<T> OperatorListState<T> {
         version: u32,
         upgrade: impl Fn(Old) -> T + Send + Sync + 'static,
     ) -> Self {
-        self.versions.add(version, upgrade);
+        self.versions.add(&self.name, version, read_and(upgrade));
         self
     }
 }
@@ -217,11 +178,11 @@ impl<T: Serialize + DeserializeOwned + Send> OperatorStateSlot for OperatorListS
     fn snapshot(&self) -> Result<OperatorState, PortError> {
         let items = self.items.iter().map(|item| encode_item(&self.name, item)).collect::<Result<_, _>>()?;
         let Self { name, versions, redistribution, .. } = self;
-        Ok(OperatorState { name: name.clone(), version: versions.version, redistribution: *redistribution, items })
+        Ok(OperatorState { name: name.clone(), version: versions.present(), redistribution: *redistribution, items })
     }
 
     fn restore(&mut self, state: &OperatorState) -> Result<(), PortError> {
-        self.items = self.versions.read(state)?;
+        self.items = read_items(&self.versions, state)?;
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! to live that it had not or has no more. Asked by whoever opens stored state, before anything is read.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -12,6 +11,7 @@ use super::cut::StateDeclaration;
 use super::encoding::{decode_key, decode_value, encode_value};
 use super::keyed::ttl::TtlTime;
 use super::table::StateValue;
+use super::versions::Versions;
 use crate::key::Key;
 use crate::ports::PortError;
 
@@ -21,60 +21,42 @@ const BY_PROCESSING_TIME: &str = "+ttl";
 const BY_EVENT_TIME: &str = "+ttl:event";
 
 /// Key and value of one entry without a time, as an older version stored them, to what the present one has.
-type Step = dyn for<'a> Fn(&'a [u8], &[u8]) -> Result<(Cow<'a, [u8]>, Vec<u8>), PortError> + Send + Sync;
+pub(super) type Step = dyn for<'a> Fn(&'a [u8], &[u8]) -> Result<(Cow<'a, [u8]>, Vec<u8>), PortError> + Send + Sync;
 
-/// The older versions of a state that a program can read.
-#[derive(Clone, Default)]
-pub(crate) struct Steps(BTreeMap<u32, Arc<Step>>);
+fn step(
+    convert: impl for<'a> Fn(&'a [u8], &[u8]) -> Result<(Cow<'a, [u8]>, Vec<u8>), PortError> + Send + Sync + 'static,
+) -> Arc<Step> {
+    Arc::new(convert)
+}
 
-impl Steps {
-    /// Values of an older version, or the items of its lists.
-    pub(super) fn add_values<Old, V>(&mut self, from: u32, upgrade: impl Fn(Old) -> V + Send + Sync + 'static)
-    where
-        Old: DeserializeOwned,
-        V: StateValue,
-    {
-        self.add(from, move |key, value| Ok((Cow::Borrowed(key), encode_value(&upgrade(decode_value(value)?))?)));
-    }
+/// From values of an older version, or the items of its lists.
+pub(super) fn step_of_values<Old, V>(upgrade: impl Fn(Old) -> V + Send + Sync + 'static) -> Arc<Step>
+where
+    Old: DeserializeOwned,
+    V: StateValue,
+{
+    step(move |key, value| Ok((Cow::Borrowed(key), encode_value(&upgrade(decode_value(value)?))?)))
+}
 
-    /// Entries of maps: map keys and values.
-    pub(super) fn add_entries<K, OldM, OldV, M, V>(
-        &mut self,
-        from: u32,
-        upgrade: impl Fn(OldM, OldV) -> (M, V) + Send + Sync + 'static,
-    ) where
-        K: Key,
-        OldM: Key,
-        OldV: DeserializeOwned,
-        M: Key,
-        V: StateValue,
-    {
-        self.add(from, move |key, value| {
-            let (key, map_key): (K, OldM) = decode_key(key)?;
-            let (map_key, value) = upgrade(map_key, decode_value(value)?);
-            let mut encoded = Vec::with_capacity(24);
-            key.encode_key(&mut encoded);
-            map_key.encode_key(&mut encoded);
-            Ok((Cow::Owned(encoded), encode_value(&value)?))
-        });
-    }
-
-    fn add(
-        &mut self,
-        from: u32,
-        step: impl for<'a> Fn(&'a [u8], &[u8]) -> Result<(Cow<'a, [u8]>, Vec<u8>), PortError> + Send + Sync + 'static,
-    ) {
-        assert!(self.0.insert(from, Arc::new(step)).is_none(), "a state has two migrations from its version {from}");
-    }
-
-    pub(super) fn from(&self, version: u32) -> Option<&Arc<Step>> {
-        self.0.get(&version)
-    }
-
-    /// The newest version that it can be read from.
-    pub(super) fn newest(&self) -> Option<u32> {
-        self.0.last_key_value().map(|(version, _)| *version)
-    }
+/// From entries of maps: map keys and values.
+pub(super) fn step_of_entries<K, OldM, OldV, M, V>(
+    upgrade: impl Fn(OldM, OldV) -> (M, V) + Send + Sync + 'static,
+) -> Arc<Step>
+where
+    K: Key,
+    OldM: Key,
+    OldV: DeserializeOwned,
+    M: Key,
+    V: StateValue,
+{
+    step(move |key, value| {
+        let (key, map_key): (K, OldM) = decode_key(key)?;
+        let (map_key, value) = upgrade(map_key, decode_value(value)?);
+        let mut encoded = Vec::with_capacity(24);
+        key.encode_key(&mut encoded);
+        map_key.encode_key(&mut encoded);
+        Ok((Cow::Owned(encoded), encode_value(&value)?))
+    })
 }
 
 /// What a value is.
@@ -90,46 +72,34 @@ pub(crate) enum ValueKind {
 #[derive(Clone)]
 pub struct StateSchema {
     pub(super) name: String,
-    pub(super) version: u32,
+    pub(super) versions: Versions<Step>,
     /// By which time its entries grow old, if they do.
     pub(super) ttl: Option<TtlTime>,
     pub(super) kind: ValueKind,
-    pub(super) steps: Steps,
 }
 
 impl StateSchema {
     /// A state without a time to live, in its first version.
     pub(crate) fn new(name: impl Into<String>, kind: ValueKind) -> Self {
-        Self { name: name.into(), version: 1, ttl: None, kind, steps: Steps::default() }
+        Self { name: name.into(), versions: Versions::only(1), ttl: None, kind }
     }
 
     /// A state that has one form only.
     pub(super) fn fixed(name: &str, version: u32) -> Self {
-        Self { version, ..Self::new(name, ValueKind::One) }
+        Self { versions: Versions::only(version), ..Self::new(name, ValueKind::One) }
     }
 
     pub(super) fn version(&self) -> u32 {
-        self.version
+        self.versions.present()
     }
 
     pub(super) fn set_version(&mut self, version: u32) {
-        self.version = version;
-        self.check_steps();
+        self.versions.set(&self.name, version);
     }
 
     /// Adds a migration from an older version.
-    pub(super) fn migrate(&mut self, add: impl FnOnce(&mut Steps)) {
-        add(&mut self.steps);
-        self.check_steps();
-    }
-
-    fn check_steps(&self) {
-        let Self { name, version, steps, .. } = self;
-        let newest = steps.newest();
-        assert!(
-            newest.is_none_or(|from| from < *version),
-            "state '{name}' is declared in version {version} and cannot migrate from version {newest:?}: call `with_version` with a greater one before `migrate_from`"
-        );
+    pub(super) fn migrate(&mut self, from: u32, step: Arc<Step>) {
+        self.versions.add(&self.name, from, step);
     }
 
     /// The same state with entries that expire.
@@ -147,7 +117,7 @@ impl StateSchema {
     }
 
     fn is(&self, stored: &StateDeclaration) -> bool {
-        self.version == stored.version && self.stored_name() == stored.name
+        self.version() == stored.version && self.stored_name() == stored.name
     }
 }
 
@@ -176,7 +146,7 @@ pub fn conversions(declared: &[StateSchema], stored: &[StateDeclaration]) -> Res
         let (name, _) = of_stored(&from.name);
         let exactly = declared.iter().find(|schema| schema.stored_name() == from.name);
         let Some(schema) = exactly.or_else(|| declared.iter().find(|schema| schema.name == name)) else { continue };
-        check_version(schema, from)?;
+        schema.versions.step_from(&schema.name, from.version)?;
         let conversion = Conversion::new(from, schema);
         // A program may have declared it with and without a time to live: then both are somebody's.
         let taken = stored.iter().any(|other| other.name == conversion.to().name && !is_same(other));
@@ -188,22 +158,6 @@ pub fn conversions(declared: &[StateSchema], stored: &[StateDeclaration]) -> Res
         conversions.push(conversion);
     }
     Ok(conversions)
-}
-
-fn check_version(schema: &StateSchema, stored: &StateDeclaration) -> Result<(), PortError> {
-    let StateSchema { name, version, steps, .. } = schema;
-    let from = stored.version;
-    if from == *version || from < *version && steps.from(from).is_some() {
-        return Ok(());
-    }
-    let what = if from > *version {
-        format!("declares version {version}: restore it with a program of that version")
-    } else {
-        format!("declares version {version} without a migration: add `migrate_from({from}, ..)` to its declaration")
-    };
-    Err(PortError::fix_input(format!(
-        "state '{name}' is stored in version {from}, and the program {what}, or declare it under another name to begin anew"
-    )))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::ports::PortError;
 use crate::ports::state::{StateNumber, Wanted};
 use crate::state::cut::KeyedSection;
 use crate::state::map_table::MapTable;
-use crate::state::schema::{StateSchema, Steps, ValueKind};
+use crate::state::schema::{StateSchema, Step, ValueKind};
 use crate::state::table::{KeyContext, StateTable, StateValue};
 
 /// A declared state with its table, once it is attached.
@@ -60,8 +60,8 @@ impl<T> Declared<T> {
     }
 
     /// Adds a migration from an older version.
-    pub(super) fn migrate(mut self, add: impl FnOnce(&mut Steps)) -> Self {
-        self.schema.migrate(add);
+    pub(super) fn migrate(mut self, from: u32, step: Arc<Step>) -> Self {
+        self.schema.migrate(from, step);
         self
     }
 

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use super::ttl::{StateTtl, TtlListState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
-use crate::state::schema::ValueKind;
+use crate::state::schema::{ValueKind, step_of_values};
 use crate::state::table::{StateTable, StateValue};
 
 /// A list per key, read and written as a whole at every cut in which it changed.
@@ -42,7 +42,7 @@ impl<K: Key, T: StateValue> ListState<K, T> {
         version: u32,
         upgrade: impl Fn(Old) -> T + Send + Sync + 'static,
     ) -> Self {
-        Self { declared: self.declared.migrate(|steps| steps.add_values(version, upgrade)) }
+        Self { declared: self.declared.migrate(version, step_of_values(upgrade)) }
     }
 
     /// Gives each item a time to live.

@@ -8,6 +8,7 @@ use super::ttl::{StateTtl, TtlMapState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
 use crate::state::map_table::MapTable;
+use crate::state::schema::step_of_entries;
 use crate::state::table::StateValue;
 
 /// A map per key, ordered by the map keys. Each entry is an entry of the state: only those that change are in a cut.
@@ -45,7 +46,7 @@ impl<K: Key, M: Key, V: StateValue> MapState<K, M, V> {
         version: u32,
         upgrade: impl Fn(OldM, OldV) -> (M, V) + Send + Sync + 'static,
     ) -> Self {
-        Self { declared: self.declared.migrate(|steps| steps.add_entries::<K, _, _, _, _>(version, upgrade)) }
+        Self { declared: self.declared.migrate(version, step_of_entries::<K, _, _, _, _>(upgrade)) }
     }
 
     /// Gives each entry a time to live.

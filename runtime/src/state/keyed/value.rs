@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use super::ttl::{StateTtl, TtlValueState};
 use super::{CurrentKey, Declared, KeyedState, StateBacking};
 use crate::key::Key;
+use crate::state::schema::step_of_values;
 use crate::state::table::{StateTable, StateValue};
 
 /// One value per key.
@@ -59,7 +60,7 @@ impl<K: Key, V: StateValue> ValueState<K, V> {
         version: u32,
         upgrade: impl Fn(Old) -> V + Send + Sync + 'static,
     ) -> Self {
-        Self { declared: self.declared.migrate(|steps| steps.add_values(version, upgrade)) }
+        Self { declared: self.declared.migrate(version, step_of_values(upgrade)) }
     }
 
     /// Gives each value a time to live.
