@@ -64,9 +64,6 @@ pub trait Measured: Send + Sync + 'static {
     /// All values at one moment.
     type Reading: 'static;
 
-    /// Flink's logical scope, with dots.
-    const SCOPE: &'static str;
-
     /// Its metrics.
     const INSTRUMENTS: &'static [Instrument<Self::Reading>];
 

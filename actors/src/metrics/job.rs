@@ -116,10 +116,13 @@ fn signed(value: u64) -> i64 {
 
 type Metric = Instrument<JobReading>;
 
+impl JobMetrics {
+    /// Flink's logical scope, with dots.
+    pub(super) const SCOPE: &'static str = "jobmanager.job";
+}
+
 impl Measured for JobMetrics {
     type Reading = JobReading;
-
-    const SCOPE: &'static str = "jobmanager.job";
 
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Metric] = &[
@@ -184,10 +187,13 @@ impl ClusterMetrics {
     }
 }
 
+impl ClusterMetrics {
+    /// Flink's logical scope, with dots.
+    pub(super) const SCOPE: &'static str = "jobmanager";
+}
+
 impl Measured for ClusterMetrics {
     type Reading = ClusterReading;
-
-    const SCOPE: &'static str = "jobmanager";
 
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Instrument<ClusterReading>] = &[

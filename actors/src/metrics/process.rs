@@ -90,10 +90,7 @@ fn signed(value: u64) -> Option<i64> {
 impl Measured for ProcessMetrics {
     type Reading = ProcessReading;
 
-    // Flink tells the same of both kinds of process; see `Registry`.
-    const SCOPE: &'static str = "taskmanager";
-
-    // Flink's names are about a JVM. Here its heap is all memory that is the process' own.
+    // Flink's names are about a JVM, and the same for both kinds of process. Here its heap is all memory that is the process' own.
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Instrument<ProcessReading>] = &[
         Instrument::new("Status.JVM.CPU.Load", "1", "Part of the processors that the process uses, 0 to 1.", Read::Rate(|r| r.cpu_load)),
@@ -110,12 +107,13 @@ impl Measured for ProcessMetrics {
     ];
 
     fn sample(&self, now: Now) {
-        let usage = self.probe.usage();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed_ns = now.monotonic_ns.saturating_sub(last.at_ns);
+        // Asked for each kind of manager that the process is.
         if elapsed_ns == 0 {
             return;
         }
+        let usage = self.probe.usage();
         let worked_ns = usage.cpu_time_ns.saturating_sub(last.usage.cpu_time_ns);
         let cpu_load = worked_ns as f64 / elapsed_ns as f64 / f64::from(usage.cores.max(1));
         *last = ProcessReading { usage, cpu_load: cpu_load.min(1.0), at_ns: now.monotonic_ns };

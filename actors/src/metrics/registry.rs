@@ -144,7 +144,7 @@ impl Registry {
     #[must_use]
     pub fn task(&self, scope: &TaskScope, now_ns: u64) -> Registered<SubtaskMetrics> {
         let key = task_key(scope.job.job, scope.subtask);
-        add(&self.tasks, key, SubtaskMetrics::new(now_ns), self.task_attributes(scope))
+        add(&self.tasks, key, Arc::new(SubtaskMetrics::new(now_ns)), self.task_attributes(scope))
     }
 
     /// Measures a source operator in an attempt of a subtask.
@@ -154,7 +154,7 @@ impl Registry {
         let mut attributes = self.task_attributes(scope);
         attributes.push(KeyValue::new("operator_id", scope.subtask.vertex.to_string()));
         attributes.push(KeyValue::new("operator_name", operator_name.to_string()));
-        add(&self.sources, key, SourceMetrics::new(now_ms), attributes)
+        add(&self.sources, key, Arc::new(SourceMetrics::new(now_ms)), attributes)
     }
 
     /// Measures a job.
@@ -162,24 +162,28 @@ impl Registry {
     pub fn job(&self, scope: &JobScope) -> Registered<JobMetrics> {
         let mut attributes = vec![KeyValue::new("host", self.host.clone())];
         attributes.extend(job_attributes(scope));
-        add(&self.jobs, scope.job.to_string(), JobMetrics::default(), attributes)
+        add(&self.jobs, scope.job.to_string(), Arc::new(JobMetrics::default()), attributes)
     }
 
     /// Measures the cluster.
     #[must_use]
     pub fn cluster(&self) -> Registered<ClusterMetrics> {
         let attributes = vec![KeyValue::new("host", self.host.clone())];
-        add(&self.cluster, String::new(), ClusterMetrics::default(), attributes)
+        add(&self.cluster, String::new(), Arc::new(ClusterMetrics::default()), attributes)
     }
 
-    /// Measures this process as a manager of this kind.
+    /// Measures this process, which is these managers: the same figures are told of each.
     #[must_use]
-    pub fn process(&self, manager: Manager, probe: Arc<dyn Probe>, now: Now) -> Registered<ProcessMetrics> {
-        let mut attributes = vec![KeyValue::new("host", self.host.clone())];
-        if manager == Manager::Task {
-            attributes.push(KeyValue::new("tm_id", self.tm_id.clone()));
-        }
-        add(&self.processes[&manager], String::new(), ProcessMetrics::new(probe, now), attributes)
+    pub fn process(&self, managers: &[Manager], probe: Arc<dyn Probe>, now: Now) -> Vec<Registered<ProcessMetrics>> {
+        let measured = Arc::new(ProcessMetrics::new(probe, now));
+        let register = |manager: &Manager| {
+            let mut attributes = vec![KeyValue::new("host", self.host.clone())];
+            if *manager == Manager::Task {
+                attributes.push(KeyValue::new("tm_id", self.tm_id.clone()));
+            }
+            add(&self.processes[manager], String::new(), Arc::clone(&measured), attributes)
+        };
+        managers.iter().map(register).collect()
     }
 
     /// Computes rates and lags as of now. Called every `metrics.fetcher.update-interval`.
@@ -252,8 +256,7 @@ impl Registry {
     }
 }
 
-fn add<M: Measured>(group: &Arc<Group<M>>, key: String, metrics: M, attributes: Vec<KeyValue>) -> Registered<M> {
-    let measured = Arc::new(metrics);
+fn add<M: Measured>(group: &Arc<Group<M>>, key: String, measured: Arc<M>, attributes: Vec<KeyValue>) -> Registered<M> {
     group.insert(key.clone(), measured.clone(), attributes);
     Registered { key, measured, group: group.clone() }
 }

@@ -65,10 +65,13 @@ impl SourceMetrics {
 
 type Metric = Instrument<SourceReading>;
 
+impl SourceMetrics {
+    /// Flink's logical scope, with dots.
+    pub(super) const SCOPE: &'static str = "taskmanager.job.task.operator";
+}
+
 impl Measured for SourceMetrics {
     type Reading = SourceReading;
-
-    const SCOPE: &'static str = "taskmanager.job.task.operator";
 
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Metric] = &[

@@ -252,10 +252,13 @@ fn whole(reading: &SubtaskReading, phase: Phase) -> Option<i64> {
     Some(reading.time_ms_per_second[phase as usize].round() as i64)
 }
 
+impl SubtaskMetrics {
+    /// Flink's logical scope, with dots.
+    pub(super) const SCOPE: &'static str = "taskmanager.job.task";
+}
+
 impl Measured for SubtaskMetrics {
     type Reading = SubtaskReading;
-
-    const SCOPE: &'static str = "taskmanager.job.task";
 
     #[rustfmt::skip]
     const INSTRUMENTS: &'static [Metric] = &[

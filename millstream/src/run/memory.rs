@@ -18,14 +18,14 @@ pub(crate) fn for_state(configuration: &Configuration) -> Option<usize> {
 
 /// What the control group allows, or the machine has.
 pub(super) fn of_process(root: &Path) -> Option<u64> {
-    let machine = std::fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| total_of(&text));
+    let machine = std::fs::read_to_string(root.join("proc/meminfo")).ok().and_then(|text| size(&text, "MemTotal:"));
     let allowed = std::fs::read_to_string(root.join("proc/self/cgroup")).ok().and_then(|text| allowed_by(root, &text));
     allowed.into_iter().chain(machine).min()
 }
 
-/// `MemTotal` of /proc/meminfo.
-fn total_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// The size behind a name in a file such as /proc/meminfo, in bytes.
+pub(super) fn size(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 

@@ -12,12 +12,18 @@ use super::memory;
 pub(crate) struct ThisProcess {
     root: PathBuf,
     state: Arc<StateMemory>,
+    /// What it may take, as it was at the start: what its keyed state may take is worked out from that, too.
+    memory_limit: u64,
 }
 
 impl ThisProcess {
     /// This process, whose keyed state has this budget.
     pub fn new(state: Arc<StateMemory>) -> Arc<Self> {
-        Arc::new(Self { root: PathBuf::from("/"), state })
+        Arc::new(Self::below(Path::new("/"), state))
+    }
+
+    fn below(root: &Path, state: Arc<StateMemory>) -> Self {
+        Self { root: root.to_path_buf(), state, memory_limit: memory::of_process(root).unwrap_or(0) }
     }
 
     fn read(&self, path: &str) -> String {
@@ -28,15 +34,16 @@ impl ThisProcess {
 impl Probe for ThisProcess {
     fn usage(&self) -> ProcessUsage {
         let (status, machine) = (self.read("proc/self/status"), self.read("proc/meminfo"));
-        let bytes = |text: &str, name: &str| field(text, name).unwrap_or(0) << 10;
+        let bytes = |text: &str, name: &str| memory::size(text, name).unwrap_or(0);
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
         let wide = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         ProcessUsage {
             cpu_time_ns: cpu_time_ns(),
             memory: bytes(&status, "RssAnon:"),
             mapped: bytes(&status, "RssFile:"),
-            memory_limit: memory::of_process(&self.root).unwrap_or(0),
-            threads: field(&status, "Threads:").unwrap_or(0),
+            memory_limit: self.memory_limit,
+            threads: threads.unwrap_or(0),
             open_files: entries(&self.root.join("proc/self/fd")),
             max_files: max_files(),
             state_memory: wide(self.state.held_bytes()),
@@ -46,12 +53,6 @@ impl Probe for ThisProcess {
             machine_memory_free: bytes(&machine, "MemAvailable:"),
         }
     }
-}
-
-/// The number behind a name at the beginning of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 fn entries(folder: &Path) -> u64 {
@@ -99,8 +100,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_told_figures_are_zero() {
-        let nowhere = ThisProcess { root: PathBuf::from("/nowhere"), state: StateMemory::new(None) };
-        let usage = nowhere.usage();
+        let usage = ThisProcess::below(Path::new("/nowhere"), StateMemory::new(None)).usage();
         assert_eq!((usage.memory, usage.mapped, usage.memory_limit, usage.threads, usage.open_files), (0, 0, 0, 0, 0));
         assert_eq!((usage.state_memory_limit, usage.machine_memory), (0, 0));
     }

@@ -33,9 +33,7 @@ impl Measuring {
     /// Starts measuring a process that is these managers.
     pub fn start(configuration: &Configuration, measured: Measured, managers: &[Manager]) -> Self {
         let Measured { registry, stopwatch, state } = measured;
-        let probe = ThisProcess::new(state);
-        let process = |manager: &Manager| registry.process(*manager, probe.clone(), now(stopwatch));
-        let processes = managers.iter().map(process).collect();
+        let processes = registry.process(managers, ThisProcess::new(state), now(stopwatch));
         let every = configuration.get(&keys::METRICS_UPDATE_INTERVAL);
         let sampler = tokio::spawn(sample(Arc::clone(&registry), stopwatch, every));
         Self { registry, _processes: processes, sampler, scrape: None }
