@@ -86,6 +86,15 @@ async fn until_parallelism(job: &JobHandle, wanted: &[u32]) {
     .await;
 }
 
+/// Lets the job end, which then has shown so many records of each split, each once.
+async fn finished(job: &JobHandle, tap: &Tap, target: &Target<Summed>, records: u64) {
+    tap.close_all();
+    let outcome = job.outcome().await.expect("it answers");
+    assert_eq!(outcome.status, JobStatus::Finished, "{outcome:?}");
+    assert_eq!(sorted(target), expected(records));
+    assert_eq!(target.pending(), 0);
+}
+
 async fn until_one_more_checkpoint(job: &JobHandle) {
     let before = report(job).await.checkpoints.counts().completed;
     until_completed(job, before + 1).await;
@@ -114,11 +123,7 @@ fn vertices_are_rescaled_each_on_its_own_up_and_down_under_failures_exactly_once
             trap.spring();
         }
         tap.release_all(700);
-        tap.close_all();
-        let outcome = job.outcome().await.expect("it answers");
-        assert_eq!(outcome.status, JobStatus::Finished, "{outcome:?}");
-        assert_eq!(sorted(&target), expected(700));
-        assert_eq!(target.pending(), 0);
+        finished(&job, &tap, &target, 700).await;
         assert!(report(&job).await.restarts >= 10, "four traps, six rescalings");
         until(async || rig.free().await == 6).await;
     });
@@ -156,10 +161,7 @@ fn rows_in_flight_come_through_when_only_one_end_of_an_edge_is_rescaled() {
             target.stalled.store(false, Ordering::SeqCst);
             until_parallelism(&job, &wanted).await;
         }
-        tap.close_all();
-        assert_eq!(job.outcome().await.expect("it answers").status, JobStatus::Finished);
-        assert_eq!(sorted(&target), expected(1_600));
-        assert_eq!(target.pending(), 0);
+        finished(&job, &tap, &target, 1_600).await;
     });
 }
 
@@ -183,10 +185,7 @@ fn a_job_with_fewer_slots_than_it_wants_runs_with_less_and_is_scaled_up_when_the
         rig.lose("b").await;
         until_parallelism(&job, &[3; 3]).await;
         tap.release_all(400);
-        tap.close_all();
-        assert_eq!(job.outcome().await.expect("it answers").status, JobStatus::Finished);
-        assert_eq!(sorted(&target), expected(400));
-        assert_eq!(target.pending(), 0);
+        finished(&job, &tap, &target, 400).await;
     });
 }
 
@@ -215,9 +214,7 @@ fn a_job_does_not_run_below_its_lower_bounds_and_goes_on_when_they_are_met() {
         let refused = rig.require(&job, &[(1, 4), (5, 4), (1, 2)]).await.expect_err("no number is 5 and 4");
         assert!(refused.message.contains("5 to 4 subtasks"), "{refused}");
         tap.release_all(200);
-        tap.close_all();
-        assert_eq!(job.outcome().await.expect("it answers").status, JobStatus::Finished);
-        assert_eq!(sorted(&target), expected(200));
+        finished(&job, &tap, &target, 200).await;
     });
 }
 
@@ -284,9 +281,7 @@ fn two_slot_sharing_groups_need_the_slots_of_both_and_run_with_less() {
             report.vertices.iter().map(|vertex| vertex.slot_sharing_group).collect();
         assert_eq!(groups.len(), 2);
         tap.release_all(200);
-        tap.close_all();
-        assert_eq!(job.outcome().await.expect("it answers").status, JobStatus::Finished);
-        assert_eq!(sorted(&target), expected(200));
+        finished(&job, &tap, &target, 200).await;
         until(async || rig.free().await == 8).await;
     });
 }

@@ -72,9 +72,7 @@ async fn taken_over(bytes: u64, state_memory: Option<usize>, patience: Duration)
 
     let waited = tokio::time::timeout(patience, async {
         tap.release_all(keys / SPLITS);
-        while made.load(Ordering::Relaxed) < keys {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || made.load(Ordering::Relaxed) >= keys).await;
         // What a checkpoint holds, the local copies have when the one after it is complete.
         for _ in 0..2 {
             launched.handle.trigger(Purpose::Checkpoint, false, None).await.expect("made");
@@ -90,9 +88,7 @@ async fn taken_over(bytes: u64, state_memory: Option<usize>, patience: Duration)
         until(async || report(&launched.handle).await.restarts == 1).await;
         until_status(&launched.handle, JobStatus::Running).await;
         tap.release_all((keys + UPDATES) / SPLITS);
-        while target.written.load(Ordering::SeqCst) < UPDATES {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(async || target.written.load(Ordering::SeqCst) >= UPDATES).await;
         killed.elapsed()
     };
     let took = tokio::time::timeout(patience, processed).await.expect("records flow again");

@@ -127,9 +127,7 @@ impl JobGraph {
         let mut job = self.clone();
         for (id, parallelism) in wanted {
             let Some(vertex) = job.vertices.iter_mut().find(|vertex| vertex.id == *id) else {
-                let known = self.vertices.iter().map(|vertex| format!("{} ({})", vertex.id, vertex.name));
-                let known = known.collect::<Vec<_>>().join(", ");
-                return Err(PlanError::UnknownVertex { vertex: *id, known });
+                return Err(PlanError::UnknownVertex { vertex: *id, known: self.vertices_in_words() });
             };
             vertex.parallelism = *parallelism;
             vertex.check()?;

@@ -135,6 +135,12 @@ impl JobGraph {
         self.vertices.iter().map(|vertex| vertex.parallelism).max().unwrap_or(1)
     }
 
+    /// Ids and names of all vertices, for errors.
+    pub(crate) fn vertices_in_words(&self) -> String {
+        let words = self.vertices.iter().map(|vertex| format!("{} ({})", vertex.id, vertex.name));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
     /// The slots that the job needs: of each slot sharing group as many as its widest vertex has subtasks.
     #[must_use]
     pub fn slots(&self) -> u32 {

@@ -138,9 +138,7 @@ impl Requirements {
     /// Why it cannot.
     pub fn checked(self, graph: &JobGraph) -> Result<Self, RequirementsError> {
         if let Some(vertex) = self.0.keys().find(|id| graph.vertices.iter().all(|vertex| vertex.id != **id)) {
-            let known = graph.vertices.iter().map(|vertex| format!("{} ({})", vertex.id, vertex.name));
-            let known = known.collect::<Vec<_>>().join(", ");
-            return Err(RequirementsError::Unknown { vertex: *vertex, known });
+            return Err(RequirementsError::Unknown { vertex: *vertex, known: graph.vertices_in_words() });
         }
         for vertex in &graph.vertices {
             let (id, name) = (vertex.id, vertex.name.clone());
